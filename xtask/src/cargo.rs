@@ -23,19 +23,28 @@ pub struct Executable {
     pub path: PathBuf,
 }
 
-/// The cargo that runs this program, in the folder `root`.
+/// The cargo that runs this program, in the folder `root`. It does not see what cargo told this program about the
+/// package of this program: crates that read these variables would be compiled again for each program that builds them.
 pub fn command(root: &Path) -> Command {
     let program = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(program);
     command.current_dir(root);
+    let is_of_package = |name: &str| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.starts_with(start));
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_of_package)) {
+        command.env_remove(name);
+    }
     command
 }
 
 /// Runs `cargo build` or `cargo test --no-run` with `args`, and returns the executables that it made.
 pub fn build(root: &Path, args: &[&str]) -> Result<Vec<Executable>> {
-    let mut command = command(root);
-    command.args(args).arg("--message-format=json-render-diagnostics").stdin(Stdio::null()).stdout(Stdio::piped());
-    let shown = programs::line(&command);
+    executables(command(root).args(args))
+}
+
+/// Runs this command of cargo, and returns the executables that it made.
+pub fn executables(command: &mut Command) -> Result<Vec<Executable>> {
+    command.arg("--message-format=json-render-diagnostics").stdin(Stdio::null()).stdout(Stdio::piped());
+    let shown = programs::line(command);
     let mut child = command.spawn().with_context(|| format!("`{shown}` cannot be started"))?;
     let stdout = child.stdout.take().with_context(|| format!("`{shown}`: it has no pipe"))?;
     let mut executables = Vec::new();

@@ -4,6 +4,7 @@
 //! each has a module of its own.
 
 mod apt;
+mod arch;
 mod bench;
 mod bpf_object;
 mod bpf_pin;
@@ -13,11 +14,13 @@ mod build_ebpf;
 mod check;
 mod demo;
 mod demo_actor;
+mod dist;
 #[cfg(test)]
 mod documented;
 mod fleet;
 mod instructions;
 mod interop;
+mod kernels;
 mod pictures;
 mod python;
 mod run;
@@ -62,6 +65,10 @@ enum Command {
     Instructions(instructions::Args),
     /// Generate the records of a fleet, and time the ClickHouse queries over them
     Fleet(fleet::Args),
+    /// Make the packages of a release: static binaries, .deb, .rpm, an image, checksums
+    Dist(dist::Args),
+    /// Boot other kernels in virtual machines, and run the live tests there with the static binary
+    Kernels(kernels::Args),
     /// Make the pictures and sample outputs of the documentation from a real run
     Pictures(pictures::Args),
     /// Install what tests (--tests), the BPF build (--bpf) and `check` (--deny) need
@@ -83,6 +90,8 @@ fn main() -> ExitCode {
         Command::Interop(args) => interop::run(&args),
         Command::Instructions(args) => instructions::run(&args),
         Command::Fleet(args) => fleet::run(&args),
+        Command::Dist(args) => dist::run(&args),
+        Command::Kernels(args) => kernels::run(&args),
         Command::Pictures(args) => pictures::run(&args),
         Command::Setup(args) => setup::run(&args),
         Command::DemoActor(args) => demo_actor::run(&args),

@@ -3,13 +3,18 @@
 //! A new machine and CI run the same command. It looks first, says what it will install and where, and installs only
 //! what is missing. Packages come from apt; on systems without it, it names what is missing.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
 
 use anyhow::{Result, bail};
 use xtask::{cargo, programs, workspace};
 
 use crate::{
-    apt, bpf_setup,
+    apt,
+    arch::Arch,
+    bpf_setup,
     bpf_toolchain::LINKER_VERSION,
     python::{self, Environment},
     system_tree,
@@ -31,7 +36,13 @@ pub(crate) struct Args {
     /// Install cargo-deny, which checks licences and bans; compiling it takes some minutes
     #[arg(long)]
     deny: bool,
+    /// Install what `cargo xtask dist` calls: compilers for both architectures, cargo-deb, cargo-generate-rpm
+    #[arg(long)]
+    dist: bool,
 }
+
+/// What makes packages. With these releases they were tried.
+const PACKAGERS: [(&str, &str); 2] = [("cargo-deb", "3.8.0"), ("cargo-generate-rpm", "0.21.1")];
 
 /// Something to install.
 enum Part {
@@ -39,7 +50,10 @@ enum Part {
     Python(Environment),
     SystemTree(PathBuf),
     Bpf,
-    Deny,
+    /// A program of a crate, and its version.
+    Crate(&'static str, &'static str),
+    /// The standard library for a target.
+    Target(String),
 }
 
 impl Part {
@@ -64,9 +78,10 @@ impl Part {
                 bpf_setup::COMPILER_PACKAGES.join(" "),
                 cargo_bin().display()
             ),
-            Self::Deny => {
-                format!("cargo-deny {DENY_VERSION}, compiled into {}, in some minutes", cargo_bin().display())
+            Self::Crate(name, version) => {
+                format!("{name} {version}, compiled into {}, in some minutes", cargo_bin().display())
             }
+            Self::Target(target) => format!("Rust's standard library for {target}, by rustup: about 150 MB"),
         }
     }
 
@@ -76,18 +91,18 @@ impl Part {
             Self::Python(environment) => environment.complete(),
             Self::SystemTree(tree) => system_tree::make(tree),
             Self::Bpf => bpf_setup::install(),
-            Self::Deny => {
+            Self::Crate(name, version) => {
                 let mut command = cargo::command(&workspace::root()?);
-                command.args(["install", "--locked", "cargo-deny", "--version", DENY_VERSION]);
-                programs::succeed(&mut command)
+                programs::succeed(command.args(["install", "--locked", name, "--version", version]))
             }
+            Self::Target(target) => programs::succeed(Command::new("rustup").args(["target", "add", target])),
         }
     }
 }
 
 /// Installs what was asked for; without a flag, what tests call.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    if args.tests || !(args.bpf || args.deny) {
+    if args.tests || !(args.bpf || args.deny || args.dist) {
         tests()?;
     }
     if args.bpf {
@@ -97,8 +112,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         bpf_setup::report()?;
     }
     if args.deny {
-        let parts = if has_deny() { Vec::new() } else { vec![Part::Deny] };
+        let parts = if has_deny() { Vec::new() } else { vec![Part::Crate("cargo-deny", DENY_VERSION)] };
         install("`cargo xtask check`", parts)?;
+    }
+    if args.dist {
+        dist(&Arch::ALL)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -120,6 +138,20 @@ pub(crate) fn tests() -> Result<()> {
     }
     let _ = install("the tests", parts).map_err(warn);
     require("the live tests", &tools::LIVE)
+}
+
+/// Installs what `cargo xtask dist` calls, for these architectures.
+pub(crate) fn dist(archs: &[Arch]) -> Result<()> {
+    let missing = tools::missing(&tools::DIST);
+    let mut parts = if missing.is_empty() { Vec::new() } else { vec![Part::Packages(tools::packages(&missing))] };
+    let crates = PACKAGERS.into_iter().filter(|(name, _)| !has_program(name));
+    parts.extend(crates.map(|(name, version)| Part::Crate(name, version)));
+    let installed = programs::stdout_of(Command::new("rustc").args(["--print", "sysroot"]))?;
+    let libraries = Path::new(installed.trim()).join("lib/rustlib");
+    let targets = archs.iter().map(|arch| arch.target()).filter(|target| !libraries.join(target).exists());
+    parts.extend(targets.map(Part::Target));
+    install("`cargo xtask dist`", parts)?;
+    require("`cargo xtask dist`", &tools::DIST)
 }
 
 /// Installs `tools`, which `what` calls.
@@ -146,8 +178,13 @@ fn python_parts() -> Result<Vec<Part>> {
 
 /// Whether `cargo deny` can be called.
 pub(crate) fn has_deny() -> bool {
-    programs::find("cargo-deny").is_some()
-        || programs::cargo_home().is_some_and(|home| programs::is_executable(&home.join("bin/cargo-deny")))
+    has_program("cargo-deny")
+}
+
+/// Whether cargo finds this program.
+fn has_program(name: &str) -> bool {
+    let in_cargo = |home: PathBuf| programs::is_executable(&home.join("bin").join(name));
+    programs::find(name).is_some() || programs::cargo_home().is_some_and(in_cargo)
 }
 
 /// Says what it will install, and installs it. A part that fails does not keep the next ones away.

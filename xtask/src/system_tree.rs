@@ -12,9 +12,14 @@ use xtask::{privilege::Root, programs};
 /// The packages that a minimal system lacks.
 const PACKAGES: &str = "--include=systemd,systemd-sysv,dbus";
 
+/// Where the tree is.
+pub(crate) fn path() -> Result<PathBuf> {
+    Ok(PathBuf::from(env::var_os("HOME").context("HOME is not set")?).join(".cache/tcptrace/root"))
+}
+
 /// Where the tree goes, unless it is there.
 pub(crate) fn missing() -> Result<Option<PathBuf>> {
-    let tree = PathBuf::from(env::var_os("HOME").context("HOME is not set")?).join(".cache/tcptrace/root");
+    let tree = path()?;
     Ok((!tree.exists()).then_some(tree))
 }
 

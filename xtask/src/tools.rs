@@ -49,6 +49,28 @@ pub(crate) const INTEROP: [Tool; 13] = [
 pub(crate) const CONTAINERS: [Tool; 4] =
     [("podman", "podman"), ("dockerd", "docker.io"), ("containerd", "containerd"), ("runc", "runc")];
 
+/// What makes packages: C compilers for both architectures, since a few crates contain C.
+pub(crate) const DIST: [Tool; 5] = [
+    ("musl-gcc", "musl-tools"),
+    ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
+    ("aarch64-linux-gnu-objcopy", "binutils-aarch64-linux-gnu"),
+    ("objcopy", "binutils"),
+    ("git", "git"),
+];
+
+/// What installs packages, to try them.
+pub(crate) const TRIAL: [Tool; 4] =
+    [("podman", "podman"), ("rpm", "rpm"), ("debootstrap", "debootstrap"), ("chroot", "coreutils")];
+
+/// What boots other kernels.
+pub(crate) const KERNELS: [Tool; 5] = [
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("qemu-system-aarch64", "qemu-system-arm"),
+    ("debootstrap", "debootstrap"),
+    ("depmod", "kmod"),
+    ("cpio", "cpio"),
+];
+
 /// What the benchmark compares tcptrace with.
 pub(crate) const BENCH: [Tool; 3] = [("tcpstates", "libbpf-tools"), ("bpftrace", "bpftrace"), ("ss", "iproute2")];
 

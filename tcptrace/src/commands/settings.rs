@@ -18,14 +18,14 @@ use crate::{
             StuckArgs, Time, TopArgs, TraceArgs,
             values::{Color, Format, LogLevel},
         },
-        conflicts::{self, conflict, form},
+        conflicts::{self, conflict, conflict_of},
         findings::{FindingArgs, FindingsMode},
         outputs::OutputSpec,
         parse::{MAX_RING, MIN_RING, StoryFilter, Where},
         terminal::{is_colored, understands_codes},
     },
     commands::{
-        filters::{self, filter, kernel_filter},
+        filters::{self, filter, kernel_filter, of_story, resolved},
         top::{ScreenSettings, repeated},
         trace::names::NameSettings,
     },
@@ -35,6 +35,7 @@ use crate::{
         filter::{Place, PortRange, Term},
         kernel_counts::By,
         netns_choice::NetnsChoice,
+        socket_filter::SocketFilter,
     },
     outputs::{recorder::RecorderSettings, target::Content},
     pipeline::{
@@ -106,7 +107,7 @@ impl Settings {
     /// A usage error (exit code 2) that names the flag, the reason and the way out.
     pub fn from_args(args: &TraceArgs) -> Result<Self, Error> {
         conflicts::check(args)?;
-        let (filter, netns) = filter(&args.filter, &args.given.name("cgroup"))?;
+        let (filter, netns) = filter(&args.filter, &args.given)?;
         let states = filter.sockets.states;
         let looks = args.findings_mode != FindingsMode::Off && !args.summary;
         // Always checked, but not given to the kernel if findings are wanted: these need all events, and the session filters
@@ -178,8 +179,8 @@ impl Settings {
     /// # Errors
     /// A usage error.
     pub fn from_stuck_args(args: &StuckArgs) -> Result<Self, Error> {
-        if args.output.format() == Format::Nagios && !args.once {
-            return Err(conflict("--format nagios is for a single check: add --once"));
+        if args.output.format() == Some(Format::Nagios) && !args.once {
+            return Err(conflict_of("stuck", "--format nagios is for a single check: add --once"));
         }
         let mut trace = Args::try_parse_from(["tcptrace"])?.trace;
         trace.findings_mode = FindingsMode::Only;
@@ -190,8 +191,16 @@ impl Settings {
         trace.duration = args.duration;
         trace.recording = args.recording.clone();
         trace.ready_file.clone_from(&args.ready_file);
-        let is_text = |spec: &OutputSpec| form(spec, &trace) == Format::Text;
-        let has_screen = !args.once && understands_codes() && is_input();
+        let is_text = |spec: &OutputSpec| trace.output.format_of(spec) == Format::Text;
+        if !args.sort.is_empty() && !args.output.to.iter().any(is_text) {
+            return Err(conflict_of(
+                "stuck",
+                "--sort is for the list in text: findings in JSON and CSV come as they open",
+            ));
+        }
+        // A screen has columns and an order of its own.
+        let is_arranged = !args.columns.is_empty() || !args.sort.is_empty();
+        let has_screen = !args.once && !is_arranged && understands_codes() && is_input();
         let screen = |spec: &OutputSpec| has_screen && spec.target.is_stdout() && is_text(spec);
         let before = trace.output.to.len();
         let kept: Vec<_> = trace.output.to.iter().filter(|spec| !screen(spec)).cloned().collect();
@@ -200,14 +209,28 @@ impl Settings {
         }
         trace.output.to = kept;
         let mut settings = Self::from_args(&trace)?;
-        for (spec, route) in settings.outputs.iter().zip(&mut settings.routes) {
-            let text = match form(spec, &trace) {
+        for (spec, route) in settings.outputs.iter_mut().zip(&mut settings.routes) {
+            let text = match trace.output.format_of(spec) {
                 Format::Text => {
                     let color = is_colored(args.output.color, spec.target.is_stdout());
-                    StuckText::new(color, time_style(&args.output))
+                    StuckText::new(color, time_style(&args.output)).arranged(&args.columns, &args.sort)
                 }
                 Format::Nagios => StuckText::nagios(args.fail_on),
-                Format::Json | Format::Csv => continue,
+                Format::Json if spec.target.content() == Content::Formatted => {
+                    *route = Route::new(Renderer::Json(Json::findings(&args.columns)), spec.wants.clone());
+                    continue;
+                }
+                Format::Csv if has_head(spec, &trace) => {
+                    let csv = Csv::findings(&args.columns);
+                    *route = Route::new(Renderer::Csv(csv.headless()), spec.wants.clone());
+                    spec.target.set_head(&Csv::findings(&args.columns).head());
+                    continue;
+                }
+                Format::Csv => {
+                    *route = Route::new(Renderer::Csv(Csv::findings(&args.columns)), spec.wants.clone());
+                    continue;
+                }
+                Format::Json => continue,
             };
             *route = Route::new(Renderer::Stuck(text), spec.wants.clone());
         }
@@ -274,7 +297,8 @@ impl Settings {
         Ok(settings)
     }
 
-    /// The settings of `tcptrace record`: a trace without output, which looks for findings, so that a replay has the evidence.
+    /// The settings of `tcptrace record`: a trace without output. Without a filter it looks for findings, so that a replay has
+    /// the evidence; with one the kernel sends only what passes.
     ///
     /// # Errors
     /// A usage error.
@@ -285,9 +309,31 @@ impl Settings {
         trace.duration = args.duration;
         trace.output.to = Vec::new();
         trace.ready_file.clone_from(&args.ready_file);
-        trace.recording =
-            RecordingArgs { record: Some(args.file.clone()), record_keep: args.keep, record_max_size: args.max_size };
-        Self::from_args(&trace)
+        trace.findings = args.findings.clone();
+        trace.recording = RecordingArgs {
+            record: Some(args.file.clone()),
+            record_keep: args.keep,
+            record_max_size: args.max_size,
+            record_on_finding: args.on_finding,
+        };
+        trace.findings_mode = FindingsMode::Off;
+        let filtered = Self::from_args(&trace)?;
+        if let Some(rest) = &filtered.session.rest {
+            return Err(conflict(&format!(
+                "the kernel filters what is recorded, and cannot decide this part: {rest}; leave it out, and give it to \
+                 tcptrace replay"
+            )));
+        }
+        if filtered.session.selection == SocketFilter::default() {
+            trace.findings_mode = FindingsMode::On;
+            return Self::from_args(&trace);
+        }
+        if args.on_finding.is_some() {
+            return Err(conflict(
+                "--on-finding looks at all sockets: leave the filters out, and give them to tcptrace replay",
+            ));
+        }
+        Ok(filtered)
     }
 
     /// The settings of `tcptrace story`: a trace of the wanted connections with default settings.
@@ -308,18 +354,22 @@ impl Settings {
         trace.filter.address.extend(address.map(Place::from).map(term));
         trace.filter.port.extend(port.map(|port| Term { is_negated: false, value: PortRange(port, port) }));
         trace.filter.netns.clone_from(&args.netns);
+        let only = args.expression.clone().map(|Where(expr)| of_story(expr)).transpose()?;
+        trace.filter.expression = only.as_ref().map(|(_, of_connection)| Where(of_connection.clone()));
         trace.findings_mode = FindingsMode::Off;
         trace.listing = args.listing;
         (trace.duration, trace.count) = (args.duration, args.count);
         trace.output = args.output.clone();
         trace.recording = args.recording.clone();
         trace.ready_file.clone_from(&args.ready_file);
-        if args.output.to.iter().any(|spec| form(spec, &trace) == Format::Csv) {
-            return Err(conflict("a story is not a row: use --format text or json"));
+        if args.output.to.iter().any(|spec| trace.output.format_of(spec) == Format::Csv) {
+            return Err(conflict_of("story", "a story is not a row: use --format text or json"));
         }
         let mut settings = Self::from_args(&trace)?;
+        // Stories are chosen by all of their events.
+        settings.session.rest = None;
         let story = |spec: &OutputSpec| {
-            let form = match form(spec, &trace) {
+            let form = match trace.output.format_of(spec) {
                 Format::Json => StoryForm::Json(Json::default()),
                 _ => StoryForm::Text(Ladder::new(
                     is_colored(args.output.color, spec.target.is_stdout()),
@@ -328,7 +378,7 @@ impl Settings {
             };
             let stories = Stories::new(args.which, Limits::default());
             let mut wants = spec.wants.clone();
-            if let Some(Where(only)) = &args.expression {
+            if let Some((only, _)) = &only {
                 wants.add(only.clone());
             }
             Route::new(Renderer::Story(Box::new(stories), form), wants)
@@ -349,7 +399,11 @@ fn outputs(args: &TraceArgs) -> Result<(Option<SocketAddr>, Vec<OutputSpec>), Er
                 return Err(conflict(&message));
             }
             Content::Scraped(address) => server = Some(address),
-            _ => outputs.extend(spec.clone().parts().into_iter().map(|spec| with_head(spec, args))),
+            _ => {
+                let mut spec = spec.clone();
+                spec.wants.only = spec.wants.only.map(resolved).transpose()?;
+                outputs.extend(spec.parts().into_iter().map(|spec| with_head(spec, args)));
+            }
         }
     }
     let mut names = HashSet::new();
@@ -364,7 +418,7 @@ fn outputs(args: &TraceArgs) -> Result<(Option<SocketAddr>, Vec<OutputSpec>), Er
 /// Makes each CSV file begin with the names of the columns, also after rotation.
 fn with_head(mut spec: OutputSpec, args: &TraceArgs) -> OutputSpec {
     if has_head(&spec, args) {
-        spec.target.set_head(&Csv::head(rows(args)));
+        spec.target.set_head(&Csv::new(rows(args)).head());
     }
     spec
 }
@@ -375,7 +429,7 @@ fn rows(args: &TraceArgs) -> Rows {
 }
 
 fn has_head(spec: &OutputSpec, args: &TraceArgs) -> bool {
-    !spec.target.is_stdout() && form(spec, args) == Format::Csv && args.aggregate.is_none()
+    !spec.target.is_stdout() && args.output.format_of(spec) == Format::Csv && args.aggregate.is_none()
 }
 
 fn metrics(args: &TraceArgs) -> metrics::Settings {
@@ -430,7 +484,7 @@ pub(crate) fn time_style(args: &OutputArgs) -> TimeStyle {
 }
 
 fn renderer(spec: &OutputSpec, args: &TraceArgs) -> Renderer {
-    match form(spec, args) {
+    match args.output.format_of(spec) {
         Format::Json => Renderer::Json(Json::default()),
         Format::Csv if has_head(spec, args) => Renderer::Csv(Csv::new(rows(args)).headless()),
         Format::Csv => Renderer::Csv(Csv::new(rows(args))),

@@ -34,7 +34,7 @@ pub const fn is_printable(c: char) -> bool {
 
 /// True if the text is printable ASCII only, the common case, which needs no decoding.
 pub(crate) fn is_plain(text: &str) -> bool {
-    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+    text.bytes().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~')) // without a branch for each byte
 }
 
 /// Splits text into runs of printable characters, each with the unprintable character that follows it.

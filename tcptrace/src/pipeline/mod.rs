@@ -9,8 +9,11 @@
 //! The pipeline is pure: it gets the time as an argument, so that a recording runs through it exactly as live events
 //! do.
 
+pub mod finding_watch;
+mod held;
 pub mod input;
 pub mod listeners;
+pub mod record_filter;
 pub mod recording;
 pub mod records;
 pub mod route;

@@ -1,26 +1,26 @@
 //! The route to one output: which records it takes, their format, and what was rendered for it.
 
-use std::collections::VecDeque;
-
 use crate::{
     analysis::{
         report::Report,
         story::{Stories, connection::Story},
     },
-    findings::{Coverage, Finding, Kind, Severity},
+    findings::{Coverage, Finding},
     model::{
-        event::{Event, EventKind, Owner, StateSource},
-        event_kind::EventGroup,
-        filter::{EventSubject, Expr},
+        event::{Event, EventKind, StateSource},
+        filter::{Expr, Subject},
         losses::Losses,
         names::Names,
         notice::Notice,
         output_state::OutputState,
         snapshot::Snapshot,
         state::{State, StateSet},
-        time::WallOffset,
     },
-    pipeline::records::{Records, RecordsBuilder},
+    pipeline::{
+        held::{Held, HeldRecord, RELEASED_AT_ONCE, is_undecided, settled},
+        record_filter::{RecordFilter, RecordKind},
+        records::{Records, RecordsBuilder},
+    },
     render::{
         context::Context,
         csv::Csv,
@@ -52,111 +52,12 @@ pub enum StoryForm {
     Json(Json),
 }
 
-/// Kinds of records that an output can select.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs, reason = "as docs/json.md names them")]
-pub enum RecordKind {
-    Transitions,
-    Retransmits,
-    Resets,
-    Owners,
-    Findings,
-    Summaries,
-    Notices,
-    /// The last record of a run.
-    End,
-    /// Metrics, which are not records of the session but counts of them.
-    Metrics,
-}
-
-impl RecordKind {
-    /// All kinds of records.
-    pub const ALL: [Self; 9] = [
-        Self::Transitions,
-        Self::Retransmits,
-        Self::Resets,
-        Self::Owners,
-        Self::Findings,
-        Self::Summaries,
-        Self::Notices,
-        Self::End,
-        Self::Metrics,
-    ];
-    /// The kinds that are single events.
-    pub const EVENTS: [Self; 4] = [Self::Transitions, Self::Retransmits, Self::Resets, Self::Owners];
-
-    /// Its name in settings, for example `transitions`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Transitions => "transitions",
-            Self::Retransmits => "retransmits",
-            Self::Resets => "resets",
-            Self::Owners => "owners",
-            Self::Findings => "findings",
-            Self::Summaries => "summaries",
-            Self::Notices => "notices",
-            Self::End => "end",
-            Self::Metrics => "metrics",
-        }
-    }
-
-    const fn of(what: &EventKind) -> Self {
-        match what.row().group {
-            EventGroup::Transitions => Self::Transitions,
-            EventGroup::Retransmits => Self::Retransmits,
-            EventGroup::Resets => Self::Resets,
-            EventGroup::Owners => Self::Owners,
-        }
-    }
-}
-
-/// Which records an output takes. An empty criterion matches everything; all criteria must match, each by any of its
-/// values.
-#[derive(Clone, Debug, PartialEq, Default)]
-pub struct RecordFilter {
-    /// Kinds of records to take.
-    pub records: Vec<RecordKind>,
-    /// Kinds of findings to take.
-    pub findings: Vec<Kind>,
-    /// Minimum severity of findings.
-    pub severity: Option<Severity>,
-    /// True to leave out what was checked (`looked`), for outputs that act on findings.
-    pub without_coverage: bool,
-    /// What events and findings must match; `None` for all.
-    pub only: Option<Expr>,
-}
-
-impl RecordFilter {
-    /// Takes only what matches this, too.
-    pub fn add(&mut self, expr: Expr) {
-        self.only = Some(Expr::all(self.only.take().into_iter().chain([expr])));
-    }
-
-    fn kind(&self, kind: RecordKind) -> bool {
-        self.records.is_empty() || self.records.contains(&kind)
-    }
-
-    fn event(&self, event: &Event, names: &mut Names) -> bool {
-        self.kind(RecordKind::of(&event.what))
-            && self.only.as_ref().is_none_or(|only| only.selects(&EventSubject(event), names))
-    }
-
-    fn finding(&self, finding: &Finding, names: &mut Names) -> bool {
-        let detection = &finding.detection;
-        self.kind(RecordKind::Findings)
-            && (self.findings.is_empty() || self.findings.contains(&detection.kind))
-            && self.severity.is_none_or(|least| detection.severity >= least)
-            && self.only.as_ref().is_none_or(|only| only.selects(detection, names))
-    }
-}
-
 /// Renders a run for one output.
 pub struct Route {
     renderer: Renderer,
     wants: RecordFilter,
     records: RecordsBuilder,
-    held: Held,
+    held: Held<HeldRecord>,
 }
 
 impl Route {
@@ -174,6 +75,17 @@ impl Route {
             Renderer::Text(text) => text.names_peers(),
             Renderer::Story(..) | Renderer::Stuck(_) => false,
         }
+    }
+
+    /// True if its filter depends on names of processes that are read from `/proc`.
+    #[must_use]
+    pub fn filters_by_names(&self) -> bool {
+        self.wants.only.as_ref().is_some_and(Expr::needs_names)
+    }
+
+    /// Whether its filter cannot decide about this yet, because a process is being read.
+    pub(super) fn is_undecided(&self, subject: &dyn Subject, names: &mut Names) -> bool {
+        self.wants.only.as_ref().is_some_and(|only| is_undecided(only, subject, names))
     }
 
     /// Writes the heading of text output, if events are selected; returns true if it did.
@@ -262,20 +174,18 @@ impl Route {
         })
     }
 
-    /// Writes the records whose processes were read by now, or that have waited for long enough, until a piece of so many
-    /// bytes is full; returns true if there may be more.
-    pub fn release(&mut self, context: &mut Context, piece_bytes: usize) -> bool {
-        while let Some((held_ns, record)) = self.held.first() {
+    /// Writes the records whose processes were read by now, or that have waited for long enough, a number of them; returns
+    /// true if there may be more.
+    pub fn release(&mut self, context: &mut Context) -> bool {
+        for _ in 0..RELEASED_AT_ONCE {
+            let Some((held_ns, record)) = self.held.first() else { return false };
             let is_over = context.now_ns.saturating_sub(held_ns) >= context.names_within_ns;
             if !is_over && !settled(record.owners(), context) {
                 return false;
             }
-            if self.records.len() >= piece_bytes {
-                return true;
-            }
             self.write_first(context);
         }
-        false
+        true
     }
 
     /// Writes all records that wait.
@@ -286,7 +196,7 @@ impl Route {
     }
 
     fn write_first(&mut self, context: &mut Context) {
-        let Some((wall, record)) = self.held.take_first() else { return };
+        let Some((_, wall, record)) = self.held.take_first() else { return };
         // Its time is as it would have been without waiting.
         let now = std::mem::replace(&mut context.wall, wall);
         match record {
@@ -455,58 +365,4 @@ impl Route {
 
 fn is_polled(event: &Event) -> bool {
     matches!(event.what, EventKind::Transition(transition) if transition.source == StateSource::Polled)
-}
-
-/// Most records of a route that wait for names of processes.
-const MAX_HELD: usize = 4096;
-
-/// Records that wait until the processes that they name are read, in order.
-#[derive(Default)]
-struct Held(VecDeque<(u64, WallOffset, HeldRecord)>);
-
-enum HeldRecord {
-    Event(Box<Event>),
-    Finding(Box<Finding>),
-}
-
-impl HeldRecord {
-    fn owners(&self) -> impl Iterator<Item = &Owner> {
-        let (owner, peer) = match self {
-            Self::Event(event) => (event.owner.as_ref(), event.peer.as_ref().map(|peer| &peer.owner)),
-            Self::Finding(finding) => (finding.detection.owner.as_ref(), None),
-        };
-        owner.into_iter().chain(peer)
-    }
-}
-
-impl Held {
-    fn add(&mut self, context: &Context, record: HeldRecord) {
-        self.0.push_back((context.now_ns, context.wall, record));
-    }
-
-    fn is_full(&self) -> bool {
-        self.0.len() >= MAX_HELD
-    }
-
-    fn first(&self) -> Option<(u64, &HeldRecord)> {
-        self.0.front().map(|(held_ns, _, record)| (*held_ns, record))
-    }
-
-    fn take_first(&mut self) -> Option<(WallOffset, HeldRecord)> {
-        self.0.pop_front().map(|(_, wall, record)| (wall, record))
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-}
-
-/// Whether none of these processes is being read. Those that nobody asked for are asked for.
-fn settled<'a>(owners: impl Iterator<Item = &'a Owner>, context: &mut Context) -> bool {
-    // All are asked for at once.
-    owners.filter(|owner| !context.names.processes.is_settled(owner)).count() == 0
 }

@@ -10,7 +10,11 @@ use crate::{
         summary::Summary,
     },
     findings::Finding,
-    model::{event::Event, filter::Expr, names::Names},
+    model::{
+        event::Event,
+        filter::{Expr, FilterNames},
+        names::Names,
+    },
     pipeline::user_filter::UserFilter,
     table::Table,
 };
@@ -58,7 +62,7 @@ impl Watch {
     }
 
     fn count(&mut self, event: &Event, names: &mut Names) {
-        if self.filter.matches_event(event, names) {
+        if self.filter.matches_event(event, &mut FilterNames::new(names)) == Some(true) {
             self.summary.ingest(event);
         }
     }
@@ -72,9 +76,9 @@ impl Watch {
 
     /// The moment `now_ns`.
     pub(super) fn overview(&self, to: &mut Overview, table: &Table, names: &mut Names, now_ns: u64) {
-        let is_active = self.filter.is_active();
+        let (is_active, mut lookup) = (self.filter.is_active(), FilterNames::new(names));
         to.take(table, &self.summary, &self.history, now_ns, |known, holders| {
-            !is_active || self.filter.matches_socket(known, holders, names, now_ns)
+            !is_active || self.filter.matches_socket(known, holders, &mut lookup, now_ns)
         });
     }
 

@@ -9,6 +9,7 @@ pub mod context;
 pub mod csv;
 mod field;
 pub(crate) mod fields;
+pub mod finding_columns;
 pub mod json;
 pub mod metrics;
 mod names;

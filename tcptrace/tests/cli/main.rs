@@ -4,7 +4,8 @@
 
 use std::{
     process::{Output, Stdio},
-    time::{Duration, Instant},
+    sync::mpsc::{self, RecvTimeoutError},
+    time::Duration,
 };
 
 use clap::CommandFactory as _;
@@ -15,6 +16,7 @@ mod explain;
 mod filters;
 mod forms;
 mod kill;
+mod listed;
 mod plugin;
 mod replay;
 mod show;
@@ -44,17 +46,18 @@ fn run_with(arguments: &[&str], variables: &[(&str, &str)]) -> Run {
     let mut command = tracer();
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.envs(variables.iter().copied());
-    let mut program = command.spawn().unwrap();
-    let start = Instant::now();
+    let program = command.spawn().unwrap();
+    let pid = i32::try_from(program.id()).unwrap();
+    let (over, is_over) = mpsc::channel::<()>();
     // A program that takes what it should refuse would trace until somebody stops it.
-    while program.try_wait().unwrap().is_none() {
-        if start.elapsed() > PATIENCE {
-            program.kill().unwrap();
-            panic!("{arguments:?}: the program goes on");
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    let watch = std::thread::spawn(move || {
+        let is_late = is_over.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout);
+        // SAFETY: takes no pointers; the program is not reaped yet, since its output is still open.
+        is_late && unsafe { libc::kill(pid, libc::SIGKILL) } == 0
+    });
     let Output { status, stdout, stderr } = program.wait_with_output().unwrap();
+    drop(over);
+    assert!(!watch.join().unwrap(), "{arguments:?}: the program goes on");
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Run { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
 }
@@ -108,10 +111,32 @@ fn help_tells_every_flag_and_state() {
 
 #[test]
 fn version_is_that_of_the_package() {
-    for flag in ["-V", "--version"] {
-        let run = run(&[flag]);
-        assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""));
-        assert_eq!(run.stdout, format!("tcptrace {}\n", env!("CARGO_PKG_VERSION")));
+    let version = format!("tcptrace {}\n", env!("CARGO_PKG_VERSION"));
+    let short = run(&["-V"]);
+    assert_eq!((short.code, short.stdout, short.stderr.as_str()), (Some(0), version.clone(), ""));
+    let long = run(&["--version"]);
+    assert_eq!((long.code, long.stderr.as_str()), (Some(0), ""));
+    assert!(long.stdout.starts_with(&format!("{version}commit: ")), "{}", long.stdout);
+    assert!(long.stdout.contains("\nfeatures: "), "{}", long.stdout);
+}
+
+#[test]
+fn man_pages_and_completions_are_in_the_program() {
+    for (arguments, expected) in [
+        (&["man"][..], ".TH tcptrace 1"),
+        (&["man", "config", "check"], ".TH tcptrace-config-check 1"),
+        (&["completions", "bash"], "complete -F _tcptrace"),
+        (&["completions", "fish"], "complete -c tcptrace"),
+        (&["completions", "zsh"], "#compdef tcptrace"),
+    ] {
+        let run = run(arguments);
+        assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{arguments:?}");
+        assert!(run.stdout.contains(expected), "{arguments:?}: {}", run.stdout);
+    }
+    for (arguments, expected) in [(&["man", "no"][..], "no command `no`"), (&["completions", "sh"], "bash")] {
+        let run = run(arguments);
+        assert_eq!(run.code, Some(2), "{arguments:?}");
+        assert!(run.stderr.contains(expected), "{arguments:?}: {}", run.stderr);
     }
 }
 

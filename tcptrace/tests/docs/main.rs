@@ -21,7 +21,7 @@ use pages::{Block, Page};
 use tracer::tracer;
 
 /// Blocks that nothing runs or makes. Say why in the mark, and change this number.
-const NOT_RUN: usize = 14;
+const NOT_RUN: usize = 19;
 
 /// The README is a front door.
 const README_BYTES: usize = 10 * 1024;

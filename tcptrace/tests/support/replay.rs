@@ -16,7 +16,8 @@ use tcptrace::{
         time::WallOffset,
     },
     pipeline::{
-        route::{RecordFilter, Renderer, Route, StoryForm},
+        record_filter::RecordFilter,
+        route::{Renderer, Route, StoryForm},
         session::Session,
         settings::SessionSettings,
     },

@@ -11,9 +11,10 @@ mod trace;
 pub mod values;
 mod views;
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, sync::LazyLock};
 
 use clap::{Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::cli::args::values::{Color, LogLevel};
 
@@ -29,7 +30,7 @@ pub use self::{
 
 /// Traces TCP state transitions: how long each took, why connections end, and which processes are responsible.
 #[derive(Debug, Parser)]
-#[command(name = "tcptrace", version, about, after_help = after_help(), max_term_width = 110)]
+#[command(name = "tcptrace", version, long_version = LONG_VERSION.as_str(), about, after_help = after_help(), max_term_width = 110)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
     /// The command; without one, trace.
@@ -50,7 +51,7 @@ pub enum Command {
     Stuck(StuckArgs),
     /// All of it on one screen: problems, sockets, processes, services, states and rates, with keys to look closer
     Top(TopArgs),
-    /// End connections that are leaked, or that a filter chooses: lists them first, and ends them with --yes
+    /// List connections that are leaked, or that a filter chooses; with --yes, end them
     Kill(KillArgs),
     /// Print events per second: opens, failures, resets, retransmits, orphans
     Rates(RatesArgs),
@@ -62,14 +63,41 @@ pub enum Command {
     Daemon(DaemonArgs),
     /// Record everything in a file, for tcptrace replay
     Record(RecordArgs),
-    /// Show what a recording contains: events, problems, sockets and stories of then; needs no rights
+    /// Show what a recording contains: events, problems, sockets and stories from that time; needs no privileges
     Replay(ReplayArgs),
     /// Check a config file, or show what is in force and where it comes from
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Explain a finding, a state, an errno or any other name that tcptrace prints: the section of the documentation
     Explain(ExplainArgs),
+    /// Print the completions for a shell, e.g. tcptrace completions bash > /etc/bash_completion.d/tcptrace
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Print a man page, e.g. tcptrace man sockets | man -l -
+    Man(ManArgs),
 }
+
+/// `tcptrace man`.
+#[derive(Debug, clap::Args)]
+pub struct ManArgs {
+    /// The command whose page is wanted [default: tcptrace itself]
+    #[arg(value_name = "COMMAND", conflicts_with = "to")]
+    pub command: Vec<String>,
+
+    /// Write the pages of all commands into this folder
+    #[arg(long, value_name = "DIR")]
+    pub to: Option<PathBuf>,
+}
+
+/// The version, the commit if the build was told it, and the features.
+static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
+    let commit = option_env!("TCPTRACE_BUILD_COMMIT").unwrap_or("unknown: built by hand");
+    let features = if cfg!(feature = "kafka") { "kafka" } else { "none" };
+    format!("{}\ncommit: {commit}\nfeatures: {features}", env!("CARGO_PKG_VERSION"))
+});
 
 /// `tcptrace explain`.
 #[derive(Debug, clap::Args)]
@@ -111,6 +139,10 @@ pub enum ConfigCommand {
         /// The file to check
         #[arg(value_name = "FILE", default_value = CONFIG_PATH)]
         config: PathBuf,
+
+        /// Print one object: whether the file is valid, what is wrong, and its outputs
+        #[arg(long)]
+        json: bool,
     },
     /// Show every setting that `tcptrace daemon` would use, and where each comes from: a flag, a variable, a line of the
     /// config file, or the default

@@ -44,6 +44,12 @@ const FOUND: u8 = 3;
 pub(crate) fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     let ReplayArgs { file, view, from, to, at, speed, trace } = args;
     let view = view.unwrap_or(ReplayView::Events(trace));
+    if let ReplayView::Events(trace) = &view
+        && trace.filter.words == ["rates"]
+    {
+        let message = "rates reads counters that no recording has: use summary, with --interval 1s for one each second";
+        exit(settings::usage_error(message));
+    }
     messages::start(Form::Plain, if is_quiet(&view) { Level::Warn } else { Level::Info })?;
     let failed = |error: anyhow::Error| anyhow!("cannot replay {}: {error:#}", file.display());
     let recording = Rc::new(Recording::open(&file).map_err(failed)?);
@@ -52,6 +58,11 @@ pub(crate) fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     }
     let time = |when| recording.resolve(when).map_err(failed);
     let window = Window { from_ns: from.map(time).transpose()?, to_ns: to.or(at).map(time).transpose()?, speed };
+    if let (Some(from_ns), Some(to_ns)) = (window.from_ns, window.to_ns)
+        && from_ns > to_ns
+    {
+        bail!("--from is later than --to");
+    }
     if let ReplayView::Top(args) = &view {
         let stop = Stop::new(false)?; // signals end the screen
         let instead = "`tcptrace replay FILE stuck --at TIME` or `tcptrace replay FILE`";

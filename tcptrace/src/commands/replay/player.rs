@@ -38,6 +38,8 @@ use crate::{
 
 /// Bytes that are passed on at once; then the outputs are waited for.
 const PIECE_BYTES: usize = 1 << 18;
+/// Most summaries of intervals in which nothing was recorded.
+const MAX_INTERVALS: u64 = 10_000;
 /// Most listed sockets that are remembered for the view of sockets.
 const MAX_LISTED: usize = 1 << 20;
 
@@ -197,10 +199,6 @@ impl Player {
         match frame {
             Frame::Cgroup(id, path) => self.known.borrow_mut().add_cgroup(id, path),
             Frame::Owner(owner) => _ = self.session.context.names.processes.is_settled(&owner),
-            Frame::Executable(pid, start, command, path) => {
-                self.known.borrow_mut().add_executable((pid, start, command), path);
-            }
-            Frame::Places(path, places) => self.known.borrow_mut().add_places(path, places),
             Frame::Refused(pid, start) => self.known.borrow_mut().refuse((pid, start)),
             Frame::Lost(inputs) => self.lost += inputs,
             Frame::Input(Input::Process(question, answer)) if !self.with_args => {
@@ -218,6 +216,8 @@ impl Player {
     }
 
     fn feed(&mut self, input: &Input<'_>) -> ControlFlow<()> {
+        let was_past = self.is_past;
+        self.is_past |= self.window.to_ns.zip(input.time_ns()).is_some_and(|(to_ns, time_ns)| time_ns > to_ns);
         match input {
             Input::Record(record) => {
                 let time_ns = RecordHeader::read_from_prefix(record).map_or(0, |(header, _)| header.time_ns);
@@ -232,10 +232,9 @@ impl Player {
                 return if self.session.is_complete() { self.complete() } else { ControlFlow::Continue(()) };
             }
             Input::Clock(now_ns, _) => {
-                if self.is_past {
+                if was_past {
                     return ControlFlow::Break(());
                 }
-                self.is_past = self.window.to_ns.is_some_and(|to_ns| *now_ns > to_ns);
                 if !self.is_past {
                     self.hand_over(); // as the run did before each turn
                     self.now_ns = *now_ns;
@@ -291,6 +290,9 @@ impl Player {
         while let Intervals::Every(next_ns, every_ns) = self.intervals
             && next_ns <= self.now_ns
         {
+            // A recording may jump by years: that is one interval.
+            let skipped = Some((self.now_ns - next_ns) / every_ns).filter(|many| *many > MAX_INTERVALS).unwrap_or(0);
+            let next_ns = next_ns + skipped * every_ns;
             self.session.apply(&Input::IntervalEnded(next_ns));
             self.intervals = Intervals::Every(next_ns.saturating_add(every_ns), every_ns);
         }

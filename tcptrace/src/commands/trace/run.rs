@@ -57,6 +57,7 @@ use crate::{
         recorder::Recorder,
     },
     pipeline::{
+        finding_watch::FindingWatch,
         input::{CounterReading, Input},
         session::{Session, apply::PIECE_BYTES},
     },
@@ -350,6 +351,9 @@ impl Run {
         let wants_listing = self.session.apply(input);
         if let Some(recorder) = &mut self.recorder {
             recorder.add(input, &mut self.session.context.names);
+            if let Some(noticed) = self.session.watch.as_mut().and_then(FindingWatch::take) {
+                recorder.keep(noticed);
+            }
         }
         wants_listing
     }

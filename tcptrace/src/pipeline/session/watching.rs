@@ -17,19 +17,19 @@ use crate::{
 impl Session {
     /// Collects for a screen from now on what this filter shows; `now_ns` is CLOCK_MONOTONIC.
     pub fn watch(&mut self, filter: Expr, now_ns: u64) {
-        self.watch = Some(Watch::new(filter, now_ns));
+        self.watched = Some(Watch::new(filter, now_ns));
     }
 
     /// Changes the filter of the screen.
     pub fn set_watched(&mut self, filter: Expr, now_ns: u64) {
-        if let Some(watch) = &mut self.watch {
+        if let Some(watch) = &mut self.watched {
             watch.set_filter(filter, now_ns);
         }
     }
 
     #[inline]
     pub(super) fn watch_event(&mut self, event: &Event) {
-        if let Some(watch) = &mut self.watch {
+        if let Some(watch) = &mut self.watched {
             watch.ingest(event, &mut self.context.names);
         }
     }
@@ -37,7 +37,7 @@ impl Session {
     /// Ends the seconds that are over at `now_ns`; all events until then must have been ingested.
     #[inline]
     pub(super) fn advance_watch(&mut self, now_ns: u64) {
-        if let Some(watch) = &mut self.watch {
+        if let Some(watch) = &mut self.watched {
             watch.advance(now_ns, self.table.len());
         }
     }
@@ -45,7 +45,7 @@ impl Session {
     /// What the screen shows at `now_ns`.
     pub fn scene(&mut self, to: &mut Scene, now_ns: u64) {
         self.update_losses();
-        let Self { watch: Some(watch), table, context, losses, .. } = self else { return };
+        let Self { watched: Some(watch), table, context, losses, .. } = self else { return };
         watch.overview(&mut to.overview, table, &mut context.names, now_ns);
         to.seconds.clear();
         to.seconds.extend(watch.history().seconds().copied());
@@ -54,7 +54,7 @@ impl Session {
         to.losses = losses.any().then(|| losses_line(losses));
         let (open, seen) = self.open(now_ns).unwrap_or_default();
         to.checked = coverage_line(open.len(), &seen);
-        let Self { watch: Some(watch), context, .. } = self else { return };
+        let Self { watched: Some(watch), context, .. } = self else { return };
         to.hidden_findings = open.len();
         to.findings.clear();
         for finding in &open {
@@ -70,7 +70,7 @@ impl Session {
     pub fn story_of(&self, which: &SocketId, zone: &TimeZone, now_ns: u64) -> Option<String> {
         let mut text = BytesMut::new();
         let mut ladder = Ladder::new(false, TimeStyle::Wall(zone.clone()));
-        match self.watch.as_ref()?.story(which, now_ns) {
+        match self.watched.as_ref()?.story(which, now_ns) {
             Some(story) => ladder.story(&mut text, &story, &self.context),
             None => {
                 let is_it = |known: &&crate::table::Connection| {

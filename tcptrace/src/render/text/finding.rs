@@ -4,17 +4,25 @@ use std::{collections::HashSet, fmt::Write as _};
 
 use bytes::{BufMut as _, BytesMut};
 
+use serde_json::Value as Json;
+
 use super::{
     clock::{Clock, TimeStyle},
     nagios,
     style::{Address, Style, styled},
+    table::{Column, Side, Table},
     wrap::wrapped,
 };
 use crate::{
     findings::{Coverage, Detection, Finding, Phase, Severity, Subject, Value},
-    model::{printable::printable, time::human},
+    model::{
+        printable::printable,
+        time::{WallFormat, human},
+    },
     render::{
         context::Context,
+        finding_columns::{FindingColumn, FindingOrder, sort},
+        json::{finding_value, text_time},
         text::words::{age_words, netns_name},
     },
 };
@@ -203,13 +211,23 @@ pub struct StuckText {
     clock: Clock,
     /// The lowest severity that is a problem, if it writes as a plugin of Nagios.
     nagios: Option<Severity>,
+    /// The columns of a table; empty for sentences.
+    columns: Vec<FindingColumn>,
+    /// What findings are sorted by; empty for the worst first.
+    sort: Vec<FindingOrder>,
 }
 
 impl StuckText {
     /// A writer of lists.
     #[must_use]
     pub fn new(color: bool, time: TimeStyle) -> Self {
-        Self { color, clock: Clock::new(time), nagios: None }
+        Self { color, clock: Clock::new(time), nagios: None, columns: Vec::new(), sort: Vec::new() }
+    }
+
+    /// The same in this order, and as a table if there are columns.
+    #[must_use]
+    pub fn arranged(self, columns: &[FindingColumn], sort: &[FindingOrder]) -> Self {
+        Self { columns: columns.to_vec(), sort: sort.to_vec(), ..self }
     }
 
     /// A writer of what a plugin of Nagios prints; findings below `fail_on` are no problem.
@@ -226,11 +244,42 @@ impl StuckText {
         self.clock.new_day(to, seen.now_ns, context.wall);
         self.clock.write(to, seen.now_ns, context.wall, 0);
         to.put_slice(format!("  {}\n", coverage_line(open.len(), seen)).as_bytes());
-        self.findings(to, open, context);
+        let open = self.sorted(open, context);
+        if self.columns.is_empty() {
+            let open: Vec<_> = open.iter().map(|(_, found)| *found).collect();
+            self.findings(to, &open, context);
+        } else {
+            self.table(to, &open);
+        }
+    }
+
+    /// Findings in the wanted order, each as JSON as well if anything asks for that.
+    fn sorted<'a>(&self, open: &'a [Finding], context: &mut Context) -> Vec<(Json, &'a Finding)> {
+        let is_plain = self.columns.is_empty() && self.sort.is_empty();
+        let mut time = WallFormat::rfc3339();
+        let mut value = |found: &Finding| match is_plain {
+            true => Json::Null,
+            false => finding_value(found, &text_time(&mut time, context.wall, found.time_ns), &mut context.names),
+        };
+        let mut open: Vec<_> = open.iter().map(|found| (value(found), found)).collect();
+        sort(&mut open, &self.sort);
+        open
+    }
+
+    fn table(&self, to: &mut BytesMut, open: &[(Json, &Finding)]) {
+        if open.is_empty() {
+            return;
+        }
+        let columns: Vec<_> = self.columns.iter().map(|column| Column::new(column.name(), Side::Left)).collect();
+        let mut table = Table::plain(&columns, self.color);
+        for (finding, _) in open {
+            table.row(|cells| self.columns.iter().for_each(|column| cells.text(&column.text(finding))));
+        }
+        table.write_to(to);
     }
 
     /// Writes findings. Those with the same cause share the explanation, which follows the last of them.
-    fn findings(&self, to: &mut BytesMut, open: &[Finding], context: &mut Context) {
+    fn findings(&self, to: &mut BytesMut, open: &[&Finding], context: &mut Context) {
         let mut seen = HashSet::new();
         for cause in open.iter().map(|found| found.detection.cause).filter(|cause| seen.insert(*cause)) {
             let alike = || open.iter().filter(|found| found.detection.cause == cause);

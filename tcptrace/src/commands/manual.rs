@@ -1,0 +1,85 @@
+//! `tcptrace man` and `tcptrace completions`: what a package installs beside the program, made from the command line's own
+//! description.
+
+use std::{fs, io, path::Path};
+
+use anyhow::Context as _;
+use clap::{Command, CommandFactory as _, Error, error::ErrorKind};
+use clap_complete::Shell;
+use clap_mangen::Man;
+
+use crate::cli::args::Args;
+
+/// The completions for a shell.
+pub(super) fn completions(shell: Shell) -> String {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut built(), "tcptrace", &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// The man page of a command, as roff.
+///
+/// # Errors
+/// A usage error if there is no such command.
+pub(super) fn page(words: &[String]) -> Result<String, Error> {
+    let root = built();
+    let mut command = &root;
+    for word in words {
+        command = command.find_subcommand(word).ok_or_else(|| {
+            let known: Vec<_> =
+                command.get_subcommands().filter(|known| !known.is_hide_set()).map(Command::get_name).collect();
+            let known = if known.is_empty() {
+                "it has no commands".to_owned()
+            } else {
+                format!("known are {}", known.join(", "))
+            };
+            let message =
+                format!("`{}` has no command `{word}`: {known}", command.get_bin_name().unwrap_or("tcptrace"));
+            Args::command().error(ErrorKind::InvalidSubcommand, message)
+        })?;
+    }
+    let mut text = Vec::new();
+    Man::new(command.clone()).render(&mut text).map_err(|error| Args::command().error(ErrorKind::Io, error))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Writes the pages of all commands to a folder, as `tcptrace-sockets.1`.
+pub(super) fn write(folder: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(folder).and_then(|()| pages(&built(), folder)).with_context(|| format!("{}", folder.display()))
+}
+
+fn pages(command: &Command, folder: &Path) -> io::Result<()> {
+    let mut text = Vec::new();
+    Man::new(command.clone()).render(&mut text)?;
+    fs::write(folder.join(format!("{}.1", command.get_display_name().unwrap_or("tcptrace"))), text)?;
+    command.get_subcommands().filter(|known| !known.is_hide_set()).try_for_each(|command| pages(command, folder))
+}
+
+/// The command line with all names filled in, without clap's own `help` commands.
+fn built() -> Command {
+    let mut command = Args::command().disable_help_subcommand(true);
+    command.build();
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_command_has_a_page_that_names_it() {
+        for command in built().get_subcommands() {
+            let text = page(&[command.get_name().to_owned()]).unwrap();
+            assert!(text.contains(&format!("tcptrace\\-{}", command.get_name())), "{text}");
+        }
+        assert!(page(&[]).unwrap().contains(".TH tcptrace 1"));
+        assert!(page(&["no".to_owned()]).unwrap_err().to_string().contains("known are"));
+    }
+
+    #[test]
+    fn completions_know_the_commands() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            assert!(completions(shell).contains("sockets"), "{shell}");
+        }
+    }
+}
