@@ -67,7 +67,7 @@ pub(crate) fn measure(tools: &Tools, rounds: u32) -> Result<Vec<Table>> {
     let (connect, toggle) = (Order::Connect { count: CONNECTIONS }, Order::Toggle { rate: RATE, millis: MILLIS });
     let contestants: [(&str, &[&str], Order, Option<&str>); 3] = [
         ("record, connections", &["record", "-w", &file], connect, Some(&file)),
-        ("--summary, the same connections", &["--summary"], connect, None),
+        ("--findings only, the same connections", &["--findings", "only"], connect, None),
         ("record, 300,000 a second", &["record", "-w", &other], toggle, Some(&other)),
     ];
     let mut samples: [Vec<Sample>; 3] = Default::default();

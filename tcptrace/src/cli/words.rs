@@ -64,6 +64,8 @@ pub fn arrange(words: Vec<OsString>, root: &Command) -> Result<Vec<OsString>, Er
             }
         } else if text.len() > 1 && text.starts_with('-') {
             line.short(&text, &mut rest)?;
+        } else if text.starts_with("cookie:") && line.command() == "kill" {
+            line.words.push(joined("--cookie", &word));
         } else {
             line.words.push(word);
         }
@@ -352,6 +354,7 @@ mod tests {
             ("sockets -ojson -q", "sockets --format=json -q"),
             ("sockets -qP80", "sockets -q -P 80"),
             ("sockets --sort-by=age --all-namespaces", "sockets --sort=age"),
+            ("kill cookie:4711 dst 10.0.0.1", "kill --cookie=cookie:4711 dst 10.0.0.1"),
             ("kill --dry-run --state CLOSE_WAIT", "kill --state CLOSE_WAIT"),
             ("-x", "-x"),
         ] {

@@ -20,7 +20,7 @@ fn it_wants_to_be_told_which_sockets_to_end() {
 
 #[test]
 fn what_it_cannot_take_is_named() {
-    assert_refused(&["kill", "4711"], &["4711", "is not cookie:N"]);
+    assert_refused(&["kill", "4711"], &["`4711` is a number"]);
     assert_refused(&["kill", "cookie:0"], &["cookie:0", "is not cookie:N"]);
     assert_refused(&["kill", "--finding", "leak"], &["leak", "close-wait-leak"]);
     assert_refused(&["kill", "--state", "CLOSE_WAIT", "--max", "0"], &["--max", "1 to 1000000"]);

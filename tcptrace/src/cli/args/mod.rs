@@ -49,7 +49,7 @@ pub enum Command {
     Sockets(SocketsArgs),
     /// Show only problems: stuck sockets and failures, with owner, evidence and remedy
     Stuck(StuckArgs),
-    /// End connections that are leaked, or that a filter chooses: lists them first, and ends them with --yes
+    /// List connections that are leaked, or that a filter chooses; with --yes, end them
     Kill(KillArgs),
     /// Print events per second: opens, failures, resets, retransmits, orphans
     Rates(RatesArgs),
@@ -61,7 +61,7 @@ pub enum Command {
     Daemon(DaemonArgs),
     /// Record everything in a file, for tcptrace replay
     Record(RecordArgs),
-    /// Show what a recording contains: events, problems, sockets and stories of then; needs no rights
+    /// Show what a recording contains: events, problems, sockets and stories from that time; needs no privileges
     Replay(ReplayArgs),
     /// Check a config file, or show what is in force and where it comes from
     #[command(subcommand)]

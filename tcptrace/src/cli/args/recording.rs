@@ -13,7 +13,7 @@ use crate::{
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Recording")]
 pub struct RecordingArgs {
-    /// Also record everything that the run learns in this file, for tcptrace replay
+    /// Also record everything in this file, for tcptrace replay
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
 
@@ -21,7 +21,7 @@ pub struct RecordingArgs {
     #[arg(long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, requires = "record")]
     pub record_keep: Option<Duration>,
 
-    /// Largest size of the recording, e.g. 2GiB, likewise
+    /// Keep at most this much, e.g. 2GiB; the oldest file is removed
     #[arg(long, value_name = "SIZE", value_parser = record_size, requires = "record")]
     pub record_max_size: Option<u64>,
 

@@ -37,7 +37,7 @@ pub struct RecordArgs {
     #[arg(long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true)]
     pub keep: Option<Duration>,
 
-    /// Largest size of the recording, e.g. 2GiB, likewise
+    /// Keep at most this much, e.g. 2GiB; the oldest file is removed
     #[arg(long, value_name = "SIZE", value_parser = record_size)]
     pub max_size: Option<u64>,
 

@@ -145,7 +145,7 @@ pub struct StoryArgs {
 /// `tcptrace stuck`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(mut_arg("format", |format| {
-    let help = "Output format; nagios: what a plugin of Nagios prints, with its exit codes, only with --once";
+    let help = "Output format; nagios: the output and exit codes of a Nagios plugin, only with --once";
     format.value_parser(PossibleValuesParser::new(["text", "json", "csv", "nagios"]).try_map(stuck_format)).help(help)
 }))]
 pub struct StuckArgs {

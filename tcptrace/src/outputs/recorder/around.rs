@@ -144,7 +144,7 @@ impl Around {
 
     /// What is kept around findings, of earlier runs too, by its name: the oldest first.
     fn all(&self) -> io::Result<BTreeMap<PathBuf, Vec<PathBuf>>> {
-        let mut all = BTreeMap::new();
+        let mut all = BTreeMap::<PathBuf, Vec<PathBuf>>::new();
         let prefix = PathBuf::from(prefix(&self.path));
         let Some(begin) = prefix.file_name().and_then(|name| name.to_str()) else { return Ok(all) };
         for entry in fs::read_dir(folder(&self.path))? {
@@ -160,7 +160,7 @@ impl Around {
             if is_ours {
                 let file = folder(&self.path).join(&name);
                 let base = if older.is_empty() { file.clone() } else { file.with_extension("") };
-                all.entry(base).or_insert_with(Vec::new).push(file);
+                all.entry(base).or_default().push(file);
             }
         }
         Ok(all)
