@@ -6,7 +6,7 @@ use tcptrace_common::record::{AF_INET, AF_INET6};
 use super::{
     args::FilterArgs,
     given::Given,
-    habits, nearest,
+    nearest,
     parse::{Where, findings},
 };
 use crate::model::{
@@ -107,9 +107,7 @@ fn words(words: &[String]) -> Result<Expr, Error> {
         let first = words.first().map(String::as_str).unwrap_or_default();
         let is_alone = words.len() == 1 && first.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
         let near = nearest(first, COMMANDS.into_iter());
-        let message = if let Some(way_out) = habits::command(first) {
-            format!("`{first}` is no command here: {way_out}")
-        } else if first.parse::<State>().is_ok() {
+        let message = if first.parse::<State>().is_ok() {
             format!("`{first}` is a state: write --state {first}, or `state {first}`")
         } else if first.parse::<Place>().is_ok() {
             format!(

@@ -31,12 +31,12 @@ pub(super) fn letter(letter: char, command: &str) -> Option<Habit> {
         'l' => Way("write --state LISTEN, or `tcptrace sockets -l` for a list"),
         'w' if lists => Is(Some("--watch")),
         'w' => Way("columns are as wide as their values; --output FILE writes to a file"),
-        't' if lists => {
-            Way("tcptrace shows TCP only: leave it out; `tcptrace sockets -tlnp` and `-tanp` work as in ss")
-        }
-        'T' | 't' => Way(TIMES),
+        // Every line has its time.
+        'T' | 't' => Is(None),
         'v' => Way("--pid shows everything known about owners; `tcptrace doctor -v` explains its checks"),
         'u' => Way("tcptrace traces TCP only; for a user write --uid or --user"),
+        // What tcpconnect adds to its lines: users of processes.
+        'U' if command.is_empty() => Is(Some("--pid")),
         'U' => Way("for a user write --uid N or --user NAME"),
         'r' => Way("addresses are printed as numbers; --resolve looks up names for JSON and CSV"),
         'e' | 'i' | 'm' => Way(DETAILS),
@@ -54,6 +54,7 @@ pub(super) fn without_value(letter: char, command: &str) -> Option<Habit> {
     match (letter, command) {
         ('a', "sockets") => Some(Is(None)),
         ('s', "sockets") => Some(Is(Some("--by=state"))),
+        ('s', "") => Some(Way("it is short for --state, which needs states; CSV is --format csv")),
         ('f', "" | "stuck" | "story" | "rates") => Some(Way(UNTIL)),
         _ => None,
     }

@@ -14,7 +14,7 @@ use clap::{Arg, Command, Error, error::ErrorKind};
 use super::habits::{self, Habit};
 
 /// Flags of `ss` that `tcptrace sockets` accepts together with `t`, as in `-tlnp`.
-const SS_LETTERS: &str = "tanlpe46";
+const SS_LETTERS: &str = "tanlpeo46";
 
 /// Puts the command first and its flags after it, and rewrites what only looks different: `-p N` and `--pid N` to
 /// `--pid=N`, the bundles of `ss` to flags.
@@ -30,6 +30,7 @@ pub fn arrange(words: Vec<OsString>, root: &Command) -> Result<Vec<OsString>, Er
     let mut rest = words.into_iter().enumerate().filter(|(at, _)| Some(*at) != place).map(|(_, word)| word);
     let program = rest.next();
     let mut rest = rest.peekable();
+    let mut has_word = command.is_some();
     while let Some(word) = rest.next() {
         // What is not UTF-8 is a value, or wrong, and clap says so.
         let text = word.to_str().map(str::to_owned).unwrap_or_default();
@@ -52,7 +53,8 @@ pub fn arrange(words: Vec<OsString>, root: &Command) -> Result<Vec<OsString>, Er
                 None if let Some(habit) = habits::long(name, line.command()) => match habit {
                     Habit::Way(way_out) => return Err(refused(&format!("there is no --{name} here: {way_out}"))),
                     Habit::Is(flag) => {
-                        let value = long.get(name.len()..).unwrap_or_default();
+                        // kubectl's columns are paths in JSON.
+                        let value = long.get(name.len()..).unwrap_or_default().replacen("=.", "=", 1);
                         line.words.extend(flag.map(|flag| format!("{flag}{value}").into()));
                     }
                 },
@@ -66,7 +68,10 @@ pub fn arrange(words: Vec<OsString>, root: &Command) -> Result<Vec<OsString>, Er
             line.short(&text, &mut rest)?;
         } else if text.starts_with("cookie:") && line.command() == "kill" {
             line.words.push(joined("--cookie", &word));
+        } else if let Some(way_out) = habits::command(&text).filter(|_| !std::mem::replace(&mut has_word, true)) {
+            return Err(refused(&format!("`{text}` is no command here: {way_out}")));
         } else {
+            has_word = true;
             line.words.push(word);
         }
     }
@@ -146,7 +151,8 @@ impl<'a> Line<'a> {
     /// A word like `-q`, `-qp12` or `-tlnp`.
     fn short(&mut self, text: &str, words: &mut Peekable<impl Iterator<Item = OsString>>) -> Result<(), Error> {
         let letters = text.trim_start_matches('-');
-        if is_of_ss(letters) {
+        // Elsewhere `-t` alone is the time of bcc's tools.
+        if is_of_ss(letters) && (letters != "t" || self.command() == "sockets") {
             return self.of_ss(text, letters);
         }
         let mut kept = String::from("-");
@@ -203,7 +209,7 @@ impl<'a> Line<'a> {
 
     /// The letters of `ss`: `-tanp` are all sockets with their processes, `-tlnp` the listeners.
     fn of_ss(&mut self, text: &str, letters: &str) -> Result<(), Error> {
-        if !self.commands.iter().any(|command| command.get_name() == "sockets") {
+        if self.command() != "sockets" {
             let message = format!(
                 "{text} are letters of `ss`: `tcptrace sockets {text}` lists sockets; tracing has no such flags"
             );
@@ -227,7 +233,7 @@ impl<'a> Line<'a> {
 }
 
 fn is_of_ss(letters: &str) -> bool {
-    letters.len() > 1 && letters.contains('t') && letters.chars().all(|letter| SS_LETTERS.contains(letter))
+    letters.contains('t') && letters.chars().all(|letter| SS_LETTERS.contains(letter))
 }
 
 fn takes_value(arg: &Arg) -> bool {
@@ -341,6 +347,11 @@ mod tests {
             ("-n -P 80", "-P 80"),
             ("-nq", "-q"),
             ("-D 443", "-D 443"),
+            ("-T -D 443", "-D 443"),
+            ("-tU", "--pid"),
+            ("sockets -t", "sockets --state=!LISTEN"),
+            ("sockets -to", "sockets --state=!LISTEN"),
+            ("sockets --sort-by=.age", "sockets --sort=age"),
             ("sockets -n", "sockets"),
             ("sockets -l", "sockets --state=LISTEN"),
             ("sockets -w", "sockets --watch"),
@@ -362,10 +373,12 @@ mod tests {
         }
         for (line, words) in [
             ("-tanp", "`tcptrace sockets -tanp`"),
-            ("-T", "every line has its time"),
             ("-w out.pcap", "--output FILE"),
             ("-v", "--pid"),
-            ("-U 0", "--uid"),
+            ("stuck -U 0", "--uid"),
+            ("-s", "--format csv"),
+            ("retrans -c", "event == retransmit"),
+            ("get sockets -o wide", "`tcptrace sockets`"),
             ("-l", "--state LISTEN"),
             ("-K", "`tcptrace kill`"),
             ("-f", "until Ctrl-C"),
@@ -373,7 +386,6 @@ mod tests {
             ("sockets -o wide", "--columns"),
             ("--since 10m", "`tcptrace replay FILE --from TIME`"),
             ("sockets --namespace default", "--pod NAMESPACE/POD"),
-            ("sockets -t", "TCP only"),
         ] {
             let told = arranged(line).unwrap_err();
             assert!(told.contains(words), "{line}: {told}");

@@ -415,6 +415,11 @@ fn filters_of_a_file_are_named_with_their_line() {
         let file = ConfigFile::new("filters", text.as_bytes());
         assert_refused(&["config", "check", file.path()], words);
     }
+    let file = ConfigFile::new("kill", b"port = 80\nkill = \"close-wait-leak\"\n");
+    assert_refused(
+        &["daemon", "--config", file.path()],
+        &["line 2", "the service never ends connections", "tcptrace kill"],
+    );
     assert_refused(&["--user", "no-such-user"], &["--user: there is no user"]);
     assert_refused(&["-o", "stdout,where=user == no-such-user"], &["where: there is no user"]);
 }

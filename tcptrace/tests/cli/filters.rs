@@ -86,8 +86,8 @@ fn habits_of_other_tools_work_or_are_named() {
         assert_eq!(filter(arguments), want, "{arguments:?}");
     }
     for (arguments, words) in [
-        (&["-T"][..], "every line has its time"),
-        (&["-w"], "--output FILE"),
+        (&["-w"][..], "--output FILE"),
+        (&["retrans", "-c"], "event == retransmit"),
         (&["-v"], "--pid"),
         (&["-tanp"], "`tcptrace sockets -tanp`"),
         (&["socket"], "did you mean `sockets`"),

@@ -16,6 +16,7 @@ mod explain;
 mod filters;
 mod forms;
 mod kill;
+mod listed;
 mod plugin;
 mod replay;
 mod show;

@@ -268,7 +268,7 @@ fn number(to: &mut String, number: impl itoa::Integer) {
     to.push_str(itoa::Buffer::new().format(number));
 }
 
-/// One end of a connection; `-` stands for port 0.
+/// One end of a connection; `*` stands for no port, as in ss.
 fn address(to: &mut String, end: SocketAddr) {
     match end {
         SocketAddr::V4(end) => {
@@ -281,7 +281,7 @@ fn address(to: &mut String, end: SocketAddr) {
     }
     to.push(':');
     match end.port() {
-        0 => to.push('-'),
+        0 => to.push('*'),
         port => number(to, port),
     }
 }
