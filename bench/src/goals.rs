@@ -38,6 +38,7 @@ const fn goal(what: &'static str, [table, row, column]: [&'static str; 3], bound
 }
 
 const JSON: &str = "tcptrace --format json";
+const RECORD: &str = "record, connections";
 
 /// All goals.
 pub(crate) const GOALS: &[Goal] = &[
@@ -60,6 +61,10 @@ pub(crate) const GOALS: &[Goal] = &[
     goal("no loss, events/s, JSON", ["loss", JSON, "without_loss_per_s"], AtLeast(3e5)),
     goal("no loss, events/s, text", ["loss", "tcptrace", "without_loss_per_s"], AtLeast(3e5)),
     goal("start-up until attached, ms", ["start", "tcptrace", "ready_ms"], AtMost(60.0)),
+    goal("recording, bytes an event", ["recording", RECORD, "bytes_per_event"], AtMost(40.0)),
+    goal("recording, CPU s for a million events", ["recording", RECORD, "cpu_s_per_million_events"], AtMost(1.0)),
+    goal("recording 300,000 events/s, missing", ["recording", "record, 300,000 a second", "missing"], AtMost(0.0)),
+    goal("replay of a summary, events/s", ["replay", "summary", "events_per_s"], AtLeast(2e6)),
     goal("memory at rest, MB", ["rest", "tcptrace", "rss_mb"], AtMost(20.0)),
 ];
 

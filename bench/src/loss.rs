@@ -24,22 +24,22 @@ const HOPELESS: f64 = 0.01;
 
 /// The result of one run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Run {
+pub(crate) struct Run {
     /// Transitions a second that the load made.
-    per_second: f64,
+    pub(crate) per_second: f64,
     /// Transitions that the load made.
-    made: u64,
+    pub(crate) made: u64,
     /// Events that the tracer says it reported, if it does; those of other processes are among them.
-    reported: Option<u64>,
+    pub(crate) reported: Option<u64>,
     /// Events that it says it lost.
-    lost: u64,
+    pub(crate) lost: u64,
     /// Of these, events that came while its program was running on that CPU.
-    busy: u64,
+    pub(crate) busy: u64,
 }
 
 impl Run {
     /// Events that it did not report, by its own count or by ours.
-    fn missing(&self) -> u64 {
+    pub(crate) fn missing(&self) -> u64 {
         self.lost.max(self.reported.map_or(0, |reported| self.made.saturating_sub(reported)))
     }
 }
@@ -112,7 +112,7 @@ fn run(tools: &Tools, who: Who, worker: &mut Worker, rate: u64) -> Result<Run> {
 }
 
 /// Adds the counts that tcptrace prints at its end: events that it received, and events that were lost on the way.
-fn last_words(words: &str, run: Run) -> Option<Run> {
+pub(crate) fn last_words(words: &str, run: Run) -> Option<Run> {
     let last = |line: &'_ str| {
         let (received, rest) = line.split_once(" events")?;
         let losses = if rest == ", none lost" { "" } else { rest.strip_prefix("; lost: ")? };

@@ -17,6 +17,7 @@ mod process;
 mod programs;
 mod pure_core;
 mod quick;
+mod recording;
 mod report;
 mod sockets;
 mod start;
@@ -77,6 +78,8 @@ enum Part {
     Growth,
     /// Listing 20,000 sockets, compared with ss
     Sockets,
+    /// Recording: its cost, the size of the file, and the speed of a replay
+    Recording,
 }
 
 impl Part {
@@ -205,6 +208,7 @@ fn measure(part: Part, args: &Args, tools: &Tools, figures: Option<&Path>) -> Re
         Part::Loss => loss::measure(tools),
         Part::Start => start::measure(tools, args.rounds, args.seconds),
         Part::Growth => growth::measure(tools, args.rounds),
+        Part::Recording => recording::measure(tools, args.rounds),
         Part::Sockets => sockets::measure(tools, &args.sizes, args.rounds, args.seconds),
     }
 }

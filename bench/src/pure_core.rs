@@ -12,13 +12,14 @@ use crate::{figure::Figure, report::Table};
 pub(crate) const NAME: &str = "figures";
 
 /// The figures that are single numbers: the name in JSON, and a description.
-const FIGURES: [(&str, &str); 6] = [
+const FIGURES: [(&str, &str); 7] = [
     ("decode_table_events_per_s", "decode and table, events a second"),
     ("json_lines_per_s", "JSON, lines a second"),
     ("text_lines_per_s", "text, lines a second"),
     ("csv_lines_per_s", "CSV, lines a second"),
     ("summary_events_per_s", "summary, events a second"),
     ("findings_tick_ms_1m", "one look for findings over 1,000,000 connections, ms"),
+    ("screen_refresh_ms_50k", "one refresh of the screen of `tcptrace top` with 50,000 sockets, ms"),
 ];
 
 /// Runs the executable a few times; each run has several rounds.

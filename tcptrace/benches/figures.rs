@@ -13,10 +13,14 @@ use std::{
 };
 
 use bytes::BytesMut;
+use jiff::tz::TimeZone;
+use ratatui::{buffer::Buffer, layout::Rect};
 use serde_json::{Value, json};
 use tcptrace::{
     findings::{Findings, Thresholds},
-    model::{decode::decode, state::StateSet},
+    model::{decode::decode, filter::Expr, socket_filter::SocketFilter, state::StateSet},
+    pipeline::{session::Session, settings::SessionSettings},
+    render::screen::{Place, Scene, State, Tab},
     sys::clock::thread_cpu_ns,
     table::Table,
 };
@@ -86,6 +90,7 @@ fn main() {
     let summary = measured(count, || drop(black_box(workload::summary(&events))));
     let looks = looks(1_000_000);
     let worst = tables.iter().map(|(_, of)| of.per_s).min().unwrap_or_default();
+    let screen = screen(50_000);
     let live = [10_000, 100_000, 1_000_000].map(|live| of_child(live, "ipv4"));
     println!(
         "{}",
@@ -102,6 +107,8 @@ fn main() {
             "allocations_per_line": { "json": json.allocations, "text": text.allocations, "csv": csv.allocations },
             "findings_tick_ms_1m": looks["busy_ms"],
             "findings_ticks_1m": looks,
+            "screen_refresh_ms_50k": screen["worst_ms"],
+            "screen_refreshes_50k": screen,
             "live": live,
             "live_ipv6": [of_child(1_000_000, "ipv6")],
         })
@@ -172,6 +179,55 @@ fn looks(live: u32) -> Value {
     };
     let busy = measured_with(1, busy, |()| look());
     json!({ "quiet_ms": quiet.ms, "busy_ms": busy.ms })
+}
+
+/// Refreshes the screen of `tcptrace top` on a host with so many sockets, on each tab: takes in the moment and draws it, as
+/// happens once a second.
+fn screen(live: u32) -> Value {
+    let settings = SessionSettings {
+        states: StateSet::default(),
+        selection: SocketFilter::default(),
+        rest: None,
+        owner_unchecked: false,
+        unfiltered: false,
+        polls: true,
+        max_sockets: 1 << 20,
+        by_process: false,
+        events: false,
+        count: None,
+        findings: Some(Thresholds::default()),
+        metrics: None,
+    };
+    let mut session = Session::new(settings, Vec::new(), workload::context(), START_NS);
+    session.watch(Expr::everything(), START_NS);
+    let mut stream = Stream::new();
+    (0..live).for_each(|number| stream.open(number));
+    (1..2_000).step_by(2).for_each(|number| stream.transition(number, ESTABLISHED, CLOSE_WAIT));
+    workload::records(&stream.bytes).for_each(|record| session.ingest(record));
+    let mut now_ns = START_NS + 100_000_000_000;
+    session.evaluate(now_ns);
+    let mut scene = Scene::new(TimeZone::UTC);
+    let area = Rect::new(0, 0, 250, 80);
+    let mut worst: f64 = 0.0;
+    let mut figures = serde_json::Map::new();
+    for tab in Tab::ALL {
+        let mut state = State::new(true, String::new(), Place::default());
+        state.tab = tab;
+        let of = measured(1, || {
+            now_ns += 1_000_000_000;
+            session.tick(now_ns);
+            session.scene(&mut scene, now_ns);
+            state.arrange(&scene, area);
+            let mut buffer = Buffer::empty(area);
+            state.draw(&scene, &mut buffer);
+            black_box(&buffer);
+        });
+        assert_eq!(scene.overview.sockets.len(), live as usize, "sockets of the host");
+        worst = worst.max(of.ms);
+        figures.insert(format!("{}_ms", tab.name().to_lowercase()), of.ms.into());
+    }
+    figures.insert("worst_ms".to_owned(), worst.into());
+    figures.into()
 }
 
 /// All memory of a table of so many connections, by connection.

@@ -13,7 +13,7 @@ use tcptrace::{
     model::decode::decode,
 };
 
-use workload::{Stream, Writer};
+use workload::{Recorder, Stream, Writer};
 
 /// Sockets that end and come again; each makes five events.
 const CHURN: u32 = 200;
@@ -21,7 +21,7 @@ const CHURN: u32 = 200;
 const LIVE: u32 = 2_000;
 
 /// The pieces, each on all events of the stream.
-const PIECES: [&str; 7] = ["decode", "table", "json", "text", "csv", "summary", "metrics"];
+const PIECES: [&str; 9] = ["decode", "table", "json", "text", "csv", "summary", "metrics", "record", "replay"];
 
 fn main() {
     let words: Vec<_> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
@@ -38,11 +38,16 @@ fn main() {
     let (mut to, mut context) = (BytesMut::with_capacity(128 << 10), workload::context());
     let mut metrics = Metrics::new(Settings::default(), 0);
     let mut writer = Writer::named(piece);
+    let mut recorder = Recorder::new();
+    let (mut session, mut buffer) = (workload::session(LIVE), Vec::new());
+    let chunk = if piece == "replay" { recorder.chunk(&stream.bytes, &mut context) } else { Vec::new() };
     for _ in 0..times {
         match piece.as_str() {
             "decode" => workload::records(&stream.bytes).for_each(|record| _ = black_box(decode(record))),
             "table" => workload::ingest(&mut table, &stream.bytes),
             "metrics" => events.iter().for_each(|event| metrics.ingest(event)),
+            "record" => _ = black_box(recorder.chunk(&stream.bytes, &mut context)),
+            "replay" => buffer = workload::replay(&mut session, &chunk, buffer),
             "summary" => drop(black_box(workload::summary(&events))),
             _ => writer.write(&events, &mut to, &mut context),
         }

@@ -8,7 +8,7 @@ use xtask::programs;
 pub(crate) type Tool = (&'static str, &'static str);
 
 /// What most live tests call: without these `cargo xtask setup --tests` fails.
-pub(crate) const LIVE: [Tool; 7] = [
+pub(crate) const LIVE: [Tool; 8] = [
     ("tcpstates", "libbpf-tools"),
     ("nft", "nftables"),
     ("ss", "iproute2"),
@@ -16,6 +16,7 @@ pub(crate) const LIVE: [Tool; 7] = [
     ("valgrind", "valgrind"),
     ("systemd-nspawn", "systemd-container"),
     ("debootstrap", "debootstrap"),
+    ("tmux", "tmux"),
 ];
 
 /// The other ends of outputs, for `tests/peers`. Debian does not have them on every architecture; without one its

@@ -7,12 +7,26 @@ use bytes::BytesMut;
 use jiff::tz::TimeZone;
 use tcptrace::{
     analysis::summary::Summary,
+    findings::Thresholds,
     model::{
         decode::{decode, split},
         event::Event,
+        keyed::Addresses,
         names::Names,
+        socket_filter::SocketFilter,
         state::StateSet,
         time::WallOffset,
+    },
+    pipeline::{
+        input::Input,
+        recording::{
+            Error,
+            chunk::{ChunkHeader, Compressor, HEADER_LEN},
+            encoder::{Encoder, NameLog},
+            frames::{Frame, visit},
+        },
+        session::Session,
+        settings::SessionSettings,
     },
     render::{
         context::Context,
@@ -247,4 +261,67 @@ impl Writer {
 pub(crate) fn context() -> Context {
     let cgroup = |id| (id == 4711).then(|| "/system.slice/nginx.service".to_owned());
     Context::new(WallOffset(1_772_597_167_250_000_000), Names::new(HashMap::new(), Box::new(cgroup)))
+}
+
+/// Makes chunks of a recording.
+#[allow(dead_code, reason = "each benchmark uses a part of this")]
+pub(crate) struct Recorder {
+    encoder: Encoder,
+    compressor: Compressor,
+}
+
+#[allow(dead_code, reason = "each benchmark uses a part of this")]
+impl Recorder {
+    pub(crate) fn new() -> Self {
+        let encoder = Encoder::new(Addresses::new(false), NameLog::default(), START_NS);
+        Self { encoder, compressor: Compressor::new().expect("memory") }
+    }
+
+    /// A stream as a chunk of a file.
+    pub(crate) fn chunk(&mut self, bytes: &[u8], context: &mut Context) -> Vec<u8> {
+        records(bytes).for_each(|record| self.encoder.add(&Input::Record(record), &mut context.names));
+        let chunk = self.encoder.take().expect("there are inputs");
+        let bytes = self.compressor.encode(&chunk).expect("it is not too large").to_vec();
+        self.encoder.reuse(chunk.bytes);
+        bytes
+    }
+}
+
+/// A session that looks for findings and prints nothing, with so many established connections.
+#[allow(dead_code, reason = "each benchmark uses a part of this")]
+pub(crate) fn session(live: u32) -> Session {
+    let settings = SessionSettings {
+        states: StateSet::default(),
+        selection: SocketFilter::default(),
+        rest: None,
+        owner_unchecked: false,
+        unfiltered: true,
+        polls: true,
+        max_sockets: 2 << 20,
+        by_process: false,
+        events: false,
+        count: None,
+        findings: Some(Thresholds::default()),
+        metrics: None,
+    };
+    let mut session = Session::new(settings, Vec::new(), context(), START_NS);
+    let mut stream = Stream::new();
+    (0..live).for_each(|number| stream.open(number));
+    records(&stream.bytes).for_each(|record| session.ingest(record));
+    session
+}
+
+/// Feeds a session from a chunk of a file.
+#[allow(dead_code, reason = "each benchmark uses a part of this")]
+pub(crate) fn replay(session: &mut Session, bytes: &[u8], buffer: Vec<u8>) -> Vec<u8> {
+    let (header, stored) = bytes.split_first_chunk::<HEADER_LEN>().expect("a chunk has a header");
+    let chunk = ChunkHeader::parse(header).and_then(|header| header.decode(stored, buffer)).expect("a whole chunk");
+    let fed = visit::<Error>(&chunk.bytes, |frame| {
+        if let Frame::Input(input) = frame {
+            session.apply(&input);
+        }
+        Ok(())
+    });
+    fed.expect("what was written");
+    chunk.bytes
 }

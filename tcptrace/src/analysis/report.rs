@@ -143,6 +143,16 @@ impl Activity {
         self.resets_received += other.resets_received;
     }
 
+    /// What was counted since `before`.
+    pub(crate) const fn since(&self, before: &Self) -> Self {
+        Self {
+            transitions: self.transitions.saturating_sub(before.transitions),
+            retransmits: self.retransmits.saturating_sub(before.retransmits),
+            resets_sent: self.resets_sent.saturating_sub(before.resets_sent),
+            resets_received: self.resets_received.saturating_sub(before.resets_received),
+        }
+    }
+
     pub(crate) const fn total(&self) -> u64 {
         self.transitions + self.retransmits + self.resets_sent + self.resets_received
     }

@@ -156,12 +156,34 @@ impl Summary {
         self.other_processes
     }
 
+    /// Events by kind.
+    #[must_use]
+    pub const fn activity(&self) -> Activity {
+        self.activity
+    }
+
+    /// The events of each process that is counted separately, unordered; `None` is that of unknown owners.
+    pub fn activities(&self) -> impl Iterator<Item = (Option<(u32, Command)>, Activity)> {
+        self.processes.iter().map(|(process, activity)| (*process, *activity))
+    }
+
+    /// The number of transitions from one state to another, unordered.
+    pub fn transition_counts(&self) -> impl Iterator<Item = (State, State, u64)> {
+        self.transitions.iter().map(|(&(old, new), counted)| (old, new, counted.count))
+    }
+
+    /// The transitions, in the order of a connection's life.
+    #[must_use]
+    pub fn transitions(&self) -> Vec<TransitionRow> {
+        let mut rows: Vec<_> = self.transitions.iter().map(|(&(old, new), counted)| counted.row(old, new)).collect();
+        in_order_of_life(&mut rows);
+        rows
+    }
+
     /// The report for this summary and the sockets of `table`, at `now_ns`.
     #[must_use]
     pub fn report(&self, table: &Table, now_ns: u64, span_ns: u64, is_final: bool, losses: Losses) -> Report {
-        let mut transitions: Vec<_> =
-            self.transitions.iter().map(|(&(old, new), counted)| counted.row(old, new)).collect();
-        in_order_of_life(&mut transitions);
+        let transitions = self.transitions();
         let mut processes: Vec<_> = self.processes.iter().map(|(&process, &activity)| (process, activity)).collect();
         // The top processes by each kind of event, so that many transitions do not hide retransmits.
         let ranks: [fn(&Activity) -> u64; 3] = [

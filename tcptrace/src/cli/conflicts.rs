@@ -14,6 +14,16 @@ pub(crate) fn conflict(message: &str) -> Error {
     Args::command().error(ErrorKind::ArgumentConflict, message)
 }
 
+/// The same with the usage of a command.
+pub(crate) fn conflict_of(command: &str, message: &str) -> Error {
+    let mut all = Args::command();
+    all.build();
+    match all.find_subcommand_mut(command) {
+        Some(command) => command.error(ErrorKind::ArgumentConflict, message),
+        None => conflict(message),
+    }
+}
+
 /// Checks the settings of all layers for conflicts; clap itself sees only the flags.
 ///
 /// # Errors
@@ -53,7 +63,7 @@ fn csv(args: &TraceArgs) -> Result<(), String> {
     let name = |id| args.given.name(id);
     let others = [("summary", args.summary), ("interval", args.interval.is_some())];
     let other = others.iter().find(|(_, is_given)| *is_given);
-    match other.filter(|_| args.output.to.iter().any(|spec| form(spec, args) == Format::Csv)) {
+    match other.filter(|_| args.output.to.iter().any(|spec| args.output.format_of(spec) == Format::Csv)) {
         Some((other, _)) => Err(format!(
             "csv has rows for events or findings only: use {} with {} text or json",
             name(other),
@@ -81,7 +91,7 @@ fn count(args: &TraceArgs) -> Result<(), String> {
 /// Whether this output gets records that `--count` counts.
 fn is_counted(spec: &OutputSpec, args: &TraceArgs) -> bool {
     let wants = |kind: &RecordKind| spec.wants.records.is_empty() || spec.wants.records.contains(kind);
-    let has_findings = match form(spec, args) {
+    let has_findings = match args.output.format_of(spec) {
         Format::Csv => args.findings_mode == FindingsMode::Only,
         _ => args.findings_mode != FindingsMode::Off,
     };
@@ -95,12 +105,4 @@ fn labels(args: &TraceArgs) -> Result<(), String> {
         return Err(format!("{}: `none` cannot be combined with other labels", args.given.name("metrics_by")));
     }
     Ok(())
-}
-
-/// The format of an output: its own, or the one of `--format`.
-pub(crate) fn form(spec: &OutputSpec, args: &TraceArgs) -> Format {
-    match spec.target.content() {
-        Content::Formatted => args.output.format_of(spec),
-        _ => Format::Json,
-    }
 }

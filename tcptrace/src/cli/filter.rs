@@ -5,6 +5,7 @@ use tcptrace_common::record::{AF_INET, AF_INET6};
 
 use super::{
     args::FilterArgs,
+    given::Given,
     nearest,
     parse::{Where, findings},
 };
@@ -16,14 +17,17 @@ use crate::model::{
 };
 
 /// The commands that a mistyped word may have meant.
-const COMMANDS: [&str; 9] = ["sockets", "stuck", "rates", "story", "doctor", "daemon", "config", "help", "explain"];
+const COMMANDS: [&str; 13] = [
+    "sockets", "stuck", "top", "rates", "story", "doctor", "daemon", "config", "help", "explain", "kill", "record",
+    "replay",
+];
 
 impl FilterArgs {
     /// What the flags and words together select.
     ///
     /// # Errors
-    /// A usage error if a word or a value is wrong.
-    pub fn expression(&self) -> Result<Expr, Error> {
+    /// A usage error if a word or a value is wrong; it names the flag as it was given.
+    pub fn expression(&self, given: &Given) -> Result<Expr, Error> {
         let flags = [
             states(&self.state),
             ports(End::Either, &self.port),
@@ -42,16 +46,18 @@ impl FilterArgs {
             }),
         ];
         let texts = [
-            (Text::Comm, "comm", &self.comm),
-            (Text::Exe, "exe", &self.exe),
-            (Text::User, "user", &self.user),
-            (Text::Unit, "unit", &self.unit),
-            (Text::Container, "container", &self.container),
-            (Text::Pod, "pod", &self.pod),
+            (Text::Comm, &self.comm),
+            (Text::Exe, &self.exe),
+            (Text::User, &self.user),
+            (Text::Unit, &self.unit),
+            (Text::Container, &self.container),
+            (Text::Pod, &self.pod),
         ];
         let mut parts = Vec::from(flags);
-        for (text, name, values) in texts {
-            let read = |value: &String| text_value(text, value).map_err(|reason| usage(format!("--{name}: {reason}")));
+        for (text, values) in texts {
+            let name = || given.name(text.name());
+            let read =
+                |value: &String| text_value(text, value).map_err(|reason| usage(format!("{}: {reason}", name())));
             let values: Result<Vec<_>, Error> =
                 values.iter().map(|term| Ok(Term { is_negated: term.is_negated, value: read(&term.value)? })).collect();
             parts.push(terms(&values?, |values| {
@@ -112,6 +118,8 @@ fn words(words: &[String]) -> Result<Expr, Error> {
         } else if first.trim_start_matches(':').parse::<PortRange>().is_ok() {
             let port = first.trim_start_matches(':');
             format!("`{first}` is a number: a port is --port {port}, a PID --pid={port}")
+        } else if is_alone && COMMANDS.contains(&first) {
+            format!("`{first}` is a command, which cannot stand here; see `tcptrace {first} --help`")
         } else if is_alone {
             format!("`{first}` is neither a command nor a filter{near}; `tcptrace --help` lists both")
         } else {
@@ -129,13 +137,13 @@ fn usage(message: String) -> Error {
 mod tests {
     use clap::{CommandFactory as _, Parser as _};
 
-    use crate::cli::{args::Args, words::arrange};
+    use crate::cli::{args::Args, given::Given, words::arrange};
 
     fn expression(line: &[&str]) -> Result<String, String> {
         let words = std::iter::once("tcptrace").chain(line.iter().copied()).map(Into::into).collect();
         let args =
             arrange(words, &Args::command()).and_then(Args::try_parse_from).map_err(|error| error.to_string())?;
-        args.trace.filter.expression().map(|expr| expr.to_string()).map_err(|error| error.to_string())
+        args.trace.filter.expression(&Given::default()).map(|expr| expr.to_string()).map_err(|error| error.to_string())
     }
 
     #[test]

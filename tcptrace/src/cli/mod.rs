@@ -11,6 +11,7 @@ pub(crate) mod conflicts;
 pub mod filter;
 pub mod findings;
 pub mod given;
+mod habits;
 pub mod outputs;
 pub mod parse;
 pub mod terminal;

@@ -115,6 +115,16 @@ impl OutputSpec {
         self.set_known(key, values).map_err(|reason| format!("{key}: {reason}"))
     }
 
+    /// The format that the name of its file says.
+    pub(super) fn format_by_name(&self) -> Option<Format> {
+        match self.target.extension()? {
+            "json" | "jsonl" => Some(Format::Json),
+            "csv" => Some(Format::Csv),
+            "txt" => Some(Format::Text),
+            _ => None,
+        }
+    }
+
     /// Splits an OTLP output in two, one for logs and one for metrics, which go to different URLs. Other outputs stay as
     /// they are.
     #[must_use]

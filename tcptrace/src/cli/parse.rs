@@ -11,6 +11,7 @@ use crate::{
         filter::{Expr, Pid, Term},
         number::digits,
     },
+    render::finding_columns::FindingOrder,
 };
 
 pub use crate::analysis::story::connection::StoryFilter;
@@ -127,6 +128,31 @@ pub fn ring_size(text: &str) -> Result<u64, String> {
     Some(size(text)?).filter(fits).ok_or_else(wrong)
 }
 
+/// Splits `KEY`, `-KEY`, `KEY:asc` or `KEY:desc` into a name and whether the largest comes first.
+///
+/// # Errors
+/// If something else follows the colon.
+pub(crate) fn direction(text: &str) -> Result<(&str, Option<bool>), String> {
+    if let Some(name) = text.strip_prefix('-') {
+        return Ok((name, Some(true)));
+    }
+    match text.split_once(':') {
+        None => Ok((text, None)),
+        Some((name, "asc")) => Ok((name, Some(false))),
+        Some((name, "desc")) => Ok((name, Some(true))),
+        Some((_, other)) => Err(format!("unknown order `{other}` in `{text}`: use asc or desc")),
+    }
+}
+
+/// What findings are sorted by.
+///
+/// # Errors
+/// For other text.
+pub(super) fn finding_order(text: &str) -> Result<FindingOrder, String> {
+    let (name, descending) = direction(text)?;
+    Ok(FindingOrder { column: name.parse()?, descending: descending.unwrap_or(false) })
+}
+
 pub(crate) fn severity(text: &str) -> Result<Severity, String> {
     let all = [Severity::Info, Severity::Warning, Severity::Critical];
     all.into_iter()
@@ -166,6 +192,14 @@ mod tests {
         ] {
             assert!(parsed(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn orders_are_written_in_two_ways() {
+        assert_eq!(direction("age"), Ok(("age", None)));
+        assert_eq!((direction("-age"), direction("age:desc")), (Ok(("age", Some(true))), Ok(("age", Some(true)))));
+        assert_eq!(direction("age:asc"), Ok(("age", Some(false))));
+        assert!(direction("age:down").unwrap_err().contains("use asc or desc"));
     }
 
     #[test]

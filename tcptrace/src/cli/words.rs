@@ -4,28 +4,17 @@
 //! habits of `ss`, bcc's tools and `tcpdump` are taken where they mean one thing here. Where they do not, the message
 //! names tcptrace's own spelling.
 
-use std::ffi::{OsStr, OsString};
+use std::{
+    ffi::{OsStr, OsString},
+    iter::Peekable,
+};
 
 use clap::{Arg, Command, Error, error::ErrorKind};
 
-/// Flags of `ss` that `tcptrace sockets` accepts together with `t`, as in `-tlnp`.
-const SS_LETTERS: &str = "tanlpe46";
+use super::habits::{self, Habit};
 
-/// Flags of other tools that do not exist here, and what to use.
-const FOREIGN: [(char, &str); 12] = [
-    ('T', "every line has its time already; --time utc, iso, mono or delta changes its form"),
-    ('w', "columns are as wide as their values; --output FILE writes to a file"),
-    ('v', "--pid shows everything known about owners; `tcptrace doctor -v` explains its checks"),
-    ('l', "write --state LISTEN, or `tcptrace sockets -tln`"),
-    ('u', "tcptrace traces TCP only; for a user write --uid or --user"),
-    ('U', "for a user write --uid N or --user NAME"),
-    ('r', "addresses are printed as numbers"),
-    ('e', "`tcptrace sockets --format json` prints all details"),
-    ('m', "`tcptrace sockets --format json` prints queues and windows"),
-    ('K', "tcptrace does not end connections with this flag; `tcptrace --help` lists the commands"),
-    ('A', "write -a or --address"),
-    ('t', "tcptrace shows TCP only: leave it out; `tcptrace sockets -tlnp` and `-tanp` work as in ss"),
-];
+/// Flags of `ss` that `tcptrace sockets` accepts together with `t`, as in `-tlnp`.
+const SS_LETTERS: &str = "tanlpeo46";
 
 /// Puts the command first and its flags after it, and rewrites what only looks different: `-p N` and `--pid N` to
 /// `--pid=N`, the bundles of `ss` to flags.
@@ -41,6 +30,7 @@ pub fn arrange(words: Vec<OsString>, root: &Command) -> Result<Vec<OsString>, Er
     let mut rest = words.into_iter().enumerate().filter(|(at, _)| Some(*at) != place).map(|(_, word)| word);
     let program = rest.next();
     let mut rest = rest.peekable();
+    let mut has_word = command.is_some();
     while let Some(word) = rest.next() {
         // What is not UTF-8 is a value, or wrong, and clap says so.
         let text = word.to_str().map(str::to_owned).unwrap_or_default();
@@ -56,10 +46,18 @@ pub fn arrange(words: Vec<OsString>, root: &Command) -> Result<Vec<OsString>, Er
                     None => line.words.push(word),
                 },
                 Some(arg) if !has_value && takes_value(arg) => {
-                    line.words.push(word);
-                    line.words.extend(rest.next());
+                    let value = rest.next();
+                    line.with_value(arg, word, value)?;
                 }
                 Some(_) => line.words.push(word),
+                None if let Some(habit) = habits::long(name, line.command()) => match habit {
+                    Habit::Way(way_out) => return Err(refused(&format!("there is no --{name} here: {way_out}"))),
+                    Habit::Is(flag) => {
+                        // kubectl's columns are paths in JSON.
+                        let value = long.get(name.len()..).unwrap_or_default().replacen("=.", "=", 1);
+                        line.words.extend(flag.map(|flag| format!("{flag}{value}").into()));
+                    }
+                },
                 None if command.is_some_and(|command| any.long(name).is_some() && !command.has_subcommands()) => {
                     let name_of = command.map_or("", Command::get_name);
                     return Err(refused(&format!("`tcptrace {name_of}` has no flag --{name}")));
@@ -67,8 +65,13 @@ pub fn arrange(words: Vec<OsString>, root: &Command) -> Result<Vec<OsString>, Er
                 None => line.words.push(word),
             }
         } else if text.len() > 1 && text.starts_with('-') {
-            line.short(&text, &mut || rest.next())?;
+            line.short(&text, &mut rest)?;
+        } else if text.starts_with("cookie:") && line.command() == "kill" {
+            line.words.push(joined("--cookie", &word));
+        } else if let Some(way_out) = habits::command(&text).filter(|_| !std::mem::replace(&mut has_word, true)) {
+            return Err(refused(&format!("`{text}` is no command here: {way_out}")));
         } else {
+            has_word = true;
             line.words.push(word);
         }
     }
@@ -83,6 +86,24 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
+    /// The name of the command; empty for tracing.
+    fn command(&self) -> &str {
+        self.commands.first().filter(|command| !command.has_subcommands()).map_or("", |command| command.get_name())
+    }
+
+    /// A flag and its value. What is a format elsewhere is one here.
+    fn with_value(&mut self, arg: &Arg, flag: OsString, value: Option<OsString>) -> Result<(), Error> {
+        let output = value.as_ref().and_then(|value| value.to_str()).filter(|_| arg.get_long() == Some("output"));
+        match output.and_then(|value| Some((value, habits::output(value)?))) {
+            Some((_, Habit::Is(flag))) if self.long("format").is_some() => self.words.extend(flag.map(Into::into)),
+            Some((value, Habit::Way(way_out))) => {
+                return Err(refused(&format!("there is no output `{value}` here: {way_out}")));
+            }
+            _ => self.words.extend([flag].into_iter().chain(value)),
+        }
+        Ok(())
+    }
+
     /// Where the command stands: the first word that is neither a flag nor a value, if it is a command.
     fn command_place(&self, root: &Command, words: &[OsString]) -> Option<usize> {
         let mut at = 1;
@@ -128,9 +149,10 @@ impl<'a> Line<'a> {
     }
 
     /// A word like `-q`, `-qp12` or `-tlnp`.
-    fn short(&mut self, text: &str, next: &mut dyn FnMut() -> Option<OsString>) -> Result<(), Error> {
+    fn short(&mut self, text: &str, words: &mut Peekable<impl Iterator<Item = OsString>>) -> Result<(), Error> {
         let letters = text.trim_start_matches('-');
-        if is_of_ss(letters) {
+        // Elsewhere `-t` alone is the time of bcc's tools.
+        if is_of_ss(letters) && (letters != "t" || self.command() == "sockets") {
             return self.of_ss(text, letters);
         }
         let mut kept = String::from("-");
@@ -140,7 +162,7 @@ impl<'a> Line<'a> {
                 Some(arg) if is_optional(arg) => {
                     let Some(long) = arg.get_long() else { break };
                     let value = match rest.strip_prefix('=').unwrap_or(rest) {
-                        "" => next().ok_or_else(|| without_value(letter, long))?,
+                        "" => words.next().ok_or_else(|| without_value(letter, long))?,
                         value => value.into(),
                     };
                     if value.to_string_lossy().starts_with('-') {
@@ -153,22 +175,30 @@ impl<'a> Line<'a> {
                     return Ok(());
                 }
                 Some(arg) if takes_value(arg) => {
-                    self.words.push((kept + letters.get(at..).unwrap_or_default()).into());
-                    if rest.is_empty() {
-                        self.words.extend(next());
+                    let is_last =
+                        rest.is_empty() && words.peek().is_none_or(|next| next.to_string_lossy().starts_with('-'));
+                    match habits::without_value(letter, self.command()).filter(|_| is_last) {
+                        Some(habit) => self.words.extend(taken(letter, habit)?),
+                        None if rest.is_empty() => {
+                            let value = words.next();
+                            self.with_value(arg, (kept + letters.get(at..).unwrap_or_default()).into(), value)?;
+                            return Ok(());
+                        }
+                        None => {
+                            if kept.len() > 1 {
+                                self.words.push(std::mem::replace(&mut kept, "-".to_owned()).into());
+                            }
+                            self.with_value(arg, format!("-{letter}").into(), Some(rest.into()))?;
+                            return Ok(());
+                        }
                     }
-                    return Ok(());
                 }
                 Some(_) => kept.push(letter),
-                // Numbers instead of names: what ss, tcpdump and netstat mean by -n is what tcptrace does anyway.
-                None if letter == 'n' => {}
-                None => {
-                    let has_help = ['h', 'V'].contains(&letter);
-                    match FOREIGN.iter().find(|(foreign, _)| *foreign == letter && !has_help) {
-                        Some((_, way_out)) => return Err(refused(&format!("there is no -{letter} here: {way_out}"))),
-                        None => kept.push(letter), // clap says what is wrong with it
-                    }
-                }
+                None if ['h', 'V'].contains(&letter) => kept.push(letter),
+                None => match habits::letter(letter, self.command()) {
+                    Some(habit) => self.words.extend(taken(letter, habit)?),
+                    None => kept.push(letter), // clap says what is wrong with it
+                },
             }
         }
         if kept.len() > 1 {
@@ -179,7 +209,7 @@ impl<'a> Line<'a> {
 
     /// The letters of `ss`: `-tanp` are all sockets with their processes, `-tlnp` the listeners.
     fn of_ss(&mut self, text: &str, letters: &str) -> Result<(), Error> {
-        if !self.commands.iter().any(|command| command.get_name() == "sockets") {
+        if self.command() != "sockets" {
             let message = format!(
                 "{text} are letters of `ss`: `tcptrace sockets {text}` lists sockets; tracing has no such flags"
             );
@@ -203,7 +233,7 @@ impl<'a> Line<'a> {
 }
 
 fn is_of_ss(letters: &str) -> bool {
-    letters.len() > 1 && letters.contains('t') && letters.chars().all(|letter| SS_LETTERS.contains(letter))
+    letters.contains('t') && letters.chars().all(|letter| SS_LETTERS.contains(letter))
 }
 
 fn takes_value(arg: &Arg) -> bool {
@@ -235,6 +265,14 @@ fn joined(flag: &str, value: &OsStr) -> OsString {
 fn without_value(letter: char, long: &str) -> Error {
     let more = if long == "pid" { "; --pid alone shows everything known about owners; ports are -P" } else { "" };
     refused(&format!("a value is required for -{letter} (--{long}=VALUE){more}"))
+}
+
+/// The flag that a letter of another tool stands for, if any.
+fn taken(letter: char, habit: Habit) -> Result<Option<OsString>, Error> {
+    match habit {
+        Habit::Is(flag) => Ok(flag.map(Into::into)),
+        Habit::Way(way_out) => Err(refused(&format!("there is no -{letter} here: {way_out}"))),
+    }
 }
 
 fn refused(message: &str) -> Error {
@@ -309,19 +347,45 @@ mod tests {
             ("-n -P 80", "-P 80"),
             ("-nq", "-q"),
             ("-D 443", "-D 443"),
+            ("-T -D 443", "-D 443"),
+            ("-tU", "--pid"),
+            ("sockets -t", "sockets --state=!LISTEN"),
+            ("sockets -to", "sockets --state=!LISTEN"),
+            ("sockets --sort-by=.age", "sockets --sort=age"),
             ("sockets -n", "sockets"),
+            ("sockets -l", "sockets --state=LISTEN"),
+            ("sockets -w", "sockets --watch"),
+            ("sockets -a", "sockets"),
+            ("sockets -a 10.0.0.1", "sockets -a 10.0.0.1"),
+            ("sockets -s", "sockets --by=state"),
+            ("sockets -s LISTEN", "sockets -s LISTEN"),
+            ("sockets -N blue", "sockets --netns blue"),
+            ("sockets -o json", "sockets --format=json"),
+            ("sockets --output csv", "sockets --format=csv"),
+            ("sockets -ojson -q", "sockets --format=json -q"),
+            ("sockets -qP80", "sockets -q -P 80"),
+            ("sockets --sort-by=age --all-namespaces", "sockets --sort=age"),
+            ("kill cookie:4711 dst 10.0.0.1", "kill --cookie=cookie:4711 dst 10.0.0.1"),
+            ("kill --dry-run --state CLOSE_WAIT", "kill --state CLOSE_WAIT"),
             ("-x", "-x"),
         ] {
             assert_eq!(arranged(line).as_deref(), Ok(want), "{line}");
         }
         for (line, words) in [
             ("-tanp", "`tcptrace sockets -tanp`"),
-            ("-T", "every line has its time"),
             ("-w out.pcap", "--output FILE"),
             ("-v", "--pid"),
-            ("-U 0", "--uid"),
-            ("sockets -l", "--state LISTEN"),
-            ("sockets -t", "TCP only"),
+            ("stuck -U 0", "--uid"),
+            ("-s", "--format csv"),
+            ("retrans -c", "event == retransmit"),
+            ("get sockets -o wide", "`tcptrace sockets`"),
+            ("-l", "--state LISTEN"),
+            ("-K", "`tcptrace kill`"),
+            ("-f", "until Ctrl-C"),
+            ("sockets -i", "--columns"),
+            ("sockets -o wide", "--columns"),
+            ("--since 10m", "`tcptrace replay FILE --from TIME`"),
+            ("sockets --namespace default", "--pod NAMESPACE/POD"),
         ] {
             let told = arranged(line).unwrap_err();
             assert!(told.contains(words), "{line}: {told}");

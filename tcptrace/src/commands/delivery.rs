@@ -10,10 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     analysis::metrics,
-    cli::{
-        args::{OutputArgs, values::Format},
-        outputs::OutputSpec,
-    },
+    cli::outputs::OutputSpec,
     outputs::{
         DeliveryError, Output, Outputs, Sink, host_name,
         http::{Server, answers::Query},
@@ -30,14 +27,6 @@ use crate::{
 pub struct Error {
     target: String,
     source: io::Error,
-}
-
-/// The format in which an output gets the records of a command.
-pub(crate) fn form(args: &OutputArgs, spec: &OutputSpec) -> Format {
-    match spec.target.content() {
-        Content::Formatted => args.format_of(spec),
-        _ => Format::Json,
-    }
 }
 
 /// Writes what a command that soon ends prints, without a queue and a thread.

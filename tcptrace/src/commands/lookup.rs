@@ -4,7 +4,6 @@ use crate::{
     model::{
         filter::{Lookup, Party, Text},
         keyed::KeyedMap,
-        names::PlaceNames,
     },
     sys::{
         places::{self, Places},
@@ -42,7 +41,7 @@ impl Lookup for HolderLookup<'_> {
                     .places
                     .get_or_insert_with(|| Places::new(&places::host_root(None)))
                     .of_cgroup(&path, Some(process.pid));
-                Some(PlaceNames::from(place.as_ref()).of(text).iter().any(|value| is_it(value)))
+                Some(place.any_name(text, is_it))
             }
             Text::Comm | Text::User => None,
         }

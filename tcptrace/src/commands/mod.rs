@@ -19,6 +19,7 @@ pub mod replay;
 pub mod report;
 pub mod settings;
 pub mod sockets;
+pub mod top;
 pub mod trace;
 
 use std::process::ExitCode;
@@ -36,16 +37,19 @@ use crate::{
         },
         config::{Notice, Parsed, parse},
         findings::FindingsMode,
+        given::Given,
         terminal::exit,
     },
     listing::{Lister, ListingOptions},
-    model::state::State,
+    model::state::{State, StateSet},
     outputs::messages::{self, Form, Level, info, warn},
     sys::{descriptors, heap, host_proc, pids, systemd::Service},
 };
 
 /// Exit code where something was found.
 const FOUND: u8 = 3;
+/// Exit code for wrong usage.
+const USAGE: u8 = 2;
 
 /// Traces until that ends.
 async fn run_trace(settings: Settings) -> anyhow::Result<ExitCode> {
@@ -122,24 +126,27 @@ fn runtime() -> anyhow::Result<Runtime> {
 }
 
 /// The filters of a command that are to be explained, and where it applies them.
-fn to_explain(args: &Args) -> Option<(&FilterArgs, Place)> {
+fn to_explain(args: &Args) -> Option<(&FilterArgs, Given, Place)> {
     let of_trace = |trace: &TraceArgs| {
         let has_findings = trace.findings_mode != FindingsMode::Off && !trace.summary;
         if has_findings { Place::Findings } else { Place::Kernel }
     };
-    let (filter, place) = match &args.command {
-        None => (&args.trace.filter, of_trace(&args.trace)),
-        Some(Command::Daemon(args)) => (&args.trace.filter, of_trace(&args.trace)),
-        Some(Command::Stuck(args)) => (&args.filter, Place::Findings),
-        Some(Command::Sockets(args)) => (&args.filter, Place::Listing),
+    let (filter, given, place) = match &args.command {
+        None => (&args.trace.filter, args.trace.given.clone(), of_trace(&args.trace)),
+        Some(Command::Daemon(args)) => (&args.trace.filter, args.trace.given.clone(), of_trace(&args.trace)),
+        Some(Command::Record(args)) => (&args.filter, Given::default(), Place::Findings),
+        Some(Command::Stuck(args)) => (&args.filter, Given::default(), Place::Findings),
+        Some(Command::Top(args)) => (&args.filter, Given::default(), Place::Findings),
+        Some(Command::Sockets(args)) => (&args.filter, Given::default(), Place::Listing),
+        Some(Command::Kill(args)) => (&args.filter, Given::default(), Place::Kill),
         Some(_) => return None,
     };
-    filter.explain_filter.then_some((filter, place))
+    filter.explain_filter.then_some((filter, given, place))
 }
 
 async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
-    if let Some((filter, place)) = to_explain(&args) {
-        let text = filters::explain(filter, place).unwrap_or_else(|error| exit(error));
+    if let Some((filter, given, place)) = to_explain(&args) {
+        let text = filters::explain(filter, &given, place).unwrap_or_else(|error| exit(error));
         return config::print(&text).map(|()| ExitCode::SUCCESS);
     }
     match args.command {
@@ -156,9 +163,14 @@ async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
             notify(notices);
             run_trace(settings).await
         }
-        Some(Command::Config(ConfigCommand::Check { config })) => {
-            let words = config::check(&config).unwrap_or_else(|error| exit(error));
-            config::print(&words).map(|()| ExitCode::SUCCESS)
+        Some(Command::Config(ConfigCommand::Check { config, json })) => {
+            let result = config::check(&config);
+            if json {
+                config::print(&config::checked_json(&config, &result))?;
+                return Ok(if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(USAGE) });
+            }
+            let outputs = result.unwrap_or_else(|error| exit(error));
+            config::print(&config::checked_text(&config, &outputs)).map(|()| ExitCode::SUCCESS)
         }
         Some(Command::Config(ConfigCommand::Show(args))) => {
             let words = config::show(&args).unwrap_or_else(|error| exit(error));
@@ -175,7 +187,7 @@ async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
             config::print(&text).map(|()| ExitCode::SUCCESS)
         }
         Some(Command::Stuck(args)) => {
-            let is_plugin = args.output.format() == Format::Nagios;
+            let is_plugin = args.output.format() == Some(Format::Nagios);
             let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| plugin::exit(is_plugin, error));
             messages::start(Form::Plain, least(args.output.quiet || is_plugin))?;
             notify(notices);
@@ -186,14 +198,25 @@ async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
             let fails = args.once && worst.is_some_and(|worst| worst >= args.fail_on);
             Ok(if fails { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
         }
+        Some(Command::Top(args)) => {
+            let settings = Settings::from_top_args(&args).unwrap_or_else(|error| exit(error));
+            let instead = "`tcptrace stuck` for problems, or `tcptrace sockets --watch`";
+            top::check_terminal(instead).unwrap_or_else(|error| exit(error));
+            messages::start(Form::Plain, Level::Info)?;
+            notify(notices);
+            trace::run(settings).await?;
+            Ok(ExitCode::SUCCESS)
+        }
         Some(Command::Sockets(args)) => {
             heap::be_brief();
             let view = View::new(&args).unwrap_or_else(|error| exit(error));
-            let (filter, netns) = filters::filter(&args.filter, "--cgroup").unwrap_or_else(|error| exit(error));
+            notify(notices.into_iter().filter(|_| !args.output.quiet));
+            let (filter, netns) = filters::filter(&args.filter, &Given::default()).unwrap_or_else(|error| exit(error));
             let states = filter.sockets.states;
             // Listeners are shown with their half-open requests.
             let requests = states.contains(State::Listen).then_some(State::SynRecv);
             let states = states.iter().chain(requests).collect();
+            let states = if view.needs_peers(&args) { StateSet::default() } else { states };
             let wanted = ListingOptions { states, holders: true, ..ListingOptions::default() };
             pids::check(&filter.sockets.pids).map_err(anyhow::Error::msg)?.into_iter().for_each(info);
             pids::warning().into_iter().for_each(warn);
@@ -221,6 +244,7 @@ async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
         Some(Command::Report(args)) => report::run(&args),
         Some(Command::Rates(args)) => {
             messages::start(Form::Plain, least(args.output.quiet))?;
+            notify(notices);
             rates::run(args).await?;
             Ok(ExitCode::SUCCESS)
         }
@@ -228,6 +252,7 @@ async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
         Some(Command::Story(story)) => {
             let settings = Settings::from_story_args(&story).unwrap_or_else(|error| exit(error));
             messages::start(Form::Plain, least(story.output.quiet))?;
+            notify(notices);
             if trace::run(settings).await?.written == 0 {
                 bail!("no connection matched {}", story.which);
             }

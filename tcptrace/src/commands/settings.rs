@@ -14,18 +14,19 @@ use crate::{
     bpf::{object::Aggregate, probes::ProbeSettings},
     cli::{
         args::{
-            AggregateBy, Args, KillArgs, MetricsBy, OutputArgs, RecordArgs, RecordingArgs, StoryArgs, StuckArgs, Time,
-            TraceArgs,
-            values::{Format, LogLevel},
+            AggregateBy, Args, FilterArgs, KillArgs, MetricsBy, OutputArgs, RecordArgs, RecordingArgs, StoryArgs,
+            StuckArgs, Time, TopArgs, TraceArgs,
+            values::{Color, Format, LogLevel},
         },
-        conflicts::{self, conflict, form},
+        conflicts::{self, conflict, conflict_of},
         findings::{FindingArgs, FindingsMode},
         outputs::OutputSpec,
         parse::{MAX_RING, MIN_RING, StoryFilter, Where},
         terminal::{is_colored, understands_codes},
     },
     commands::{
-        filters::{filter, kernel_filter},
+        filters::{self, filter, kernel_filter, of_story, resolved},
+        top::{ScreenSettings, repeated},
         trace::names::NameSettings,
     },
     findings::Thresholds,
@@ -34,6 +35,7 @@ use crate::{
         filter::{Place, PortRange, Term},
         kernel_counts::By,
         netns_choice::NetnsChoice,
+        socket_filter::SocketFilter,
     },
     outputs::{recorder::RecorderSettings, target::Content},
     pipeline::{
@@ -43,9 +45,10 @@ use crate::{
     render::{
         csv::{Csv, Rows},
         json::Json,
+        screen::Place as ScreenPlace,
         text::{Ladder, StuckText, Text, TextOptions, TimeStyle},
     },
-    sys::systemd::Service,
+    sys::{systemd::Service, terminal::is_input},
 };
 
 /// Everything that a run needs to start.
@@ -82,13 +85,16 @@ pub struct Settings {
     pub names: NameSettings,
     /// True if the run ends once the problems that exist at the start are reported (`stuck --once`).
     pub once: bool,
-    /// True if `q` on the terminal ends the run.
-    pub takes_keys: bool,
+    /// The screen on which it is shown.
+    pub screen: Option<ScreenSettings>,
     /// File to create when all probes are attached.
     pub ready_file: Option<PathBuf>,
     /// The service manager to notify.
     pub service: Service,
 }
+
+/// Flags that decide what is a finding.
+const THRESHOLDS: [&str; 5] = ["--stuck-after", "--expect-listener", "--ignore", "--threshold", "--config"];
 
 /// Default size of all rings together, and the minimum for each CPU, in bytes.
 const DEFAULT_RING: u64 = 8 << 20;
@@ -101,7 +107,7 @@ impl Settings {
     /// A usage error (exit code 2) that names the flag, the reason and the way out.
     pub fn from_args(args: &TraceArgs) -> Result<Self, Error> {
         conflicts::check(args)?;
-        let (filter, netns) = filter(&args.filter, &args.given.name("cgroup"))?;
+        let (filter, netns) = filter(&args.filter, &args.given)?;
         let states = filter.sockets.states;
         let looks = args.findings_mode != FindingsMode::Off && !args.summary;
         // Always checked, but not given to the kernel if findings are wanted: these need all events, and the session filters
@@ -155,25 +161,26 @@ impl Settings {
             recording: args.recording.settings(),
             names: NameSettings { with_args: !args.no_args, resolve: args.resolve },
             once: false,
-            takes_keys: false,
+            screen: None,
             ready_file: args.ready_file.clone(),
             service: Service::default(),
         })
     }
 
-    /// True if SIGHUP reopens files. With output to stdout it ends the run, as is usual.
+    /// True if SIGHUP reopens files. With output to stdout, or a screen, it ends the run, as is usual.
     #[must_use]
     pub fn takes_hangup(&self) -> bool {
-        self.service.is_service || self.outputs.iter().all(|output| !output.target.is_stdout())
+        self.service.is_service || self.screen.is_none() && self.outputs.iter().all(|output| !output.target.is_stdout())
     }
 
-    /// The settings of `tcptrace stuck`: a trace that writes only findings.
+    /// The settings of `tcptrace stuck`: a trace that writes only findings. Text on a terminal becomes a screen, unless it is
+    /// a single check.
     ///
     /// # Errors
     /// A usage error.
     pub fn from_stuck_args(args: &StuckArgs) -> Result<Self, Error> {
-        if args.output.format() == Format::Nagios && !args.once {
-            return Err(conflict("--format nagios is for a single check: add --once"));
+        if args.output.format() == Some(Format::Nagios) && !args.once {
+            return Err(conflict_of("stuck", "--format nagios is for a single check: add --once"));
         }
         let mut trace = Args::try_parse_from(["tcptrace"])?.trace;
         trace.findings_mode = FindingsMode::Only;
@@ -184,25 +191,92 @@ impl Settings {
         trace.duration = args.duration;
         trace.recording = args.recording.clone();
         trace.ready_file.clone_from(&args.ready_file);
-        let is_list = |spec: &OutputSpec| form(spec, &trace) == Format::Text;
-        if !args.once && args.output.to.iter().any(is_list) {
+        let is_text = |spec: &OutputSpec| trace.output.format_of(spec) == Format::Text;
+        if !args.sort.is_empty() && !args.output.to.iter().any(is_text) {
+            return Err(conflict_of(
+                "stuck",
+                "--sort is for the list in text: findings in JSON and CSV come as they open",
+            ));
+        }
+        // A screen has columns and an order of its own.
+        let is_arranged = !args.columns.is_empty() || !args.sort.is_empty();
+        let has_screen = !args.once && !is_arranged && understands_codes() && is_input();
+        let screen = |spec: &OutputSpec| has_screen && spec.target.is_stdout() && is_text(spec);
+        let before = trace.output.to.len();
+        let kept: Vec<_> = trace.output.to.iter().filter(|spec| !screen(spec)).cloned().collect();
+        if !args.once && kept.iter().any(is_text) {
             trace.interval = Some(args.interval);
         }
+        trace.output.to = kept;
         let mut settings = Self::from_args(&trace)?;
-        for (spec, route) in settings.outputs.iter().zip(&mut settings.routes) {
-            let redraws = !args.once && spec.target.is_stdout() && understands_codes();
-            let text = match form(spec, &trace) {
+        for (spec, route) in settings.outputs.iter_mut().zip(&mut settings.routes) {
+            let text = match trace.output.format_of(spec) {
                 Format::Text => {
-                    settings.takes_keys |= redraws;
                     let color = is_colored(args.output.color, spec.target.is_stdout());
-                    StuckText::new(color, redraws, time_style(&args.output))
+                    StuckText::new(color, time_style(&args.output)).arranged(&args.columns, &args.sort)
                 }
                 Format::Nagios => StuckText::nagios(args.fail_on),
-                Format::Json | Format::Csv => continue,
+                Format::Json if spec.target.content() == Content::Formatted => {
+                    *route = Route::new(Renderer::Json(Json::findings(&args.columns)), spec.wants.clone());
+                    continue;
+                }
+                Format::Csv if has_head(spec, &trace) => {
+                    let csv = Csv::findings(&args.columns);
+                    *route = Route::new(Renderer::Csv(csv.headless()), spec.wants.clone());
+                    spec.target.set_head(&Csv::findings(&args.columns).head());
+                    continue;
+                }
+                Format::Csv => {
+                    *route = Route::new(Renderer::Csv(Csv::findings(&args.columns)), spec.wants.clone());
+                    continue;
+                }
+                Format::Json => continue,
             };
             *route = Route::new(Renderer::Stuck(text), spec.wants.clone());
         }
+        if trace.output.to.len() < before {
+            settings.show_on_screen(&args.filter, args.interval, args.output.color)?;
+        }
         Ok(Self { once: args.once && args.duration.is_none(), ..settings })
+    }
+
+    /// The settings of `tcptrace top`: as `tcptrace stuck` on a terminal.
+    ///
+    /// # Errors
+    /// A usage error.
+    pub fn from_top_args(args: &TopArgs) -> Result<Self, Error> {
+        let mut trace = Args::parse_trace()?;
+        trace.findings_mode = FindingsMode::Only;
+        trace.filter = args.filter.clone();
+        trace.findings = args.findings.clone();
+        trace.listing = args.listing;
+        trace.output.to = Vec::new();
+        trace.duration = args.duration;
+        trace.recording = args.recording.clone();
+        trace.ready_file.clone_from(&args.ready_file);
+        let mut settings = Self::from_args(&trace)?;
+        settings.show_on_screen(&args.filter, args.interval, args.color)?;
+        Ok(settings)
+    }
+
+    /// Shows it on a screen, whose filter the user can change: without other outputs nothing else is filtered.
+    fn show_on_screen(&mut self, filter: &FilterArgs, every: Duration, color: Color) -> Result<(), Error> {
+        if self.outputs.is_empty() {
+            (self.session.states, self.session.selection, self.session.rest) = Default::default();
+        }
+        let words = || std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+        self.screen = Some(ScreenSettings {
+            every,
+            has_color: is_colored(color, true),
+            filter: filters::initial(filter, true)?,
+            place: ScreenPlace {
+                before: Vec::new(),
+                flags: repeated(words(), &["--netns"]),
+                thresholds: repeated(words(), &THRESHOLDS),
+            },
+            is_live: true,
+        });
+        Ok(())
     }
 
     /// The settings of the run with which `tcptrace kill` looks for findings: as `tcptrace stuck --once`, with up to
@@ -223,7 +297,8 @@ impl Settings {
         Ok(settings)
     }
 
-    /// The settings of `tcptrace record`: a trace without output, which looks for findings, so that a replay has the evidence.
+    /// The settings of `tcptrace record`: a trace without output. Without a filter it looks for findings, so that a replay has
+    /// the evidence; with one the kernel sends only what passes.
     ///
     /// # Errors
     /// A usage error.
@@ -234,9 +309,31 @@ impl Settings {
         trace.duration = args.duration;
         trace.output.to = Vec::new();
         trace.ready_file.clone_from(&args.ready_file);
-        trace.recording =
-            RecordingArgs { record: Some(args.file.clone()), record_keep: args.keep, record_max_size: args.max_size };
-        Self::from_args(&trace)
+        trace.findings = args.findings.clone();
+        trace.recording = RecordingArgs {
+            record: Some(args.file.clone()),
+            record_keep: args.keep,
+            record_max_size: args.max_size,
+            record_on_finding: args.on_finding,
+        };
+        trace.findings_mode = FindingsMode::Off;
+        let filtered = Self::from_args(&trace)?;
+        if let Some(rest) = &filtered.session.rest {
+            return Err(conflict(&format!(
+                "the kernel filters what is recorded, and cannot decide this part: {rest}; leave it out, and give it to \
+                 tcptrace replay"
+            )));
+        }
+        if filtered.session.selection == SocketFilter::default() {
+            trace.findings_mode = FindingsMode::On;
+            return Self::from_args(&trace);
+        }
+        if args.on_finding.is_some() {
+            return Err(conflict(
+                "--on-finding looks at all sockets: leave the filters out, and give them to tcptrace replay",
+            ));
+        }
+        Ok(filtered)
     }
 
     /// The settings of `tcptrace story`: a trace of the wanted connections with default settings.
@@ -257,18 +354,22 @@ impl Settings {
         trace.filter.address.extend(address.map(Place::from).map(term));
         trace.filter.port.extend(port.map(|port| Term { is_negated: false, value: PortRange(port, port) }));
         trace.filter.netns.clone_from(&args.netns);
+        let only = args.expression.clone().map(|Where(expr)| of_story(expr)).transpose()?;
+        trace.filter.expression = only.as_ref().map(|(_, of_connection)| Where(of_connection.clone()));
         trace.findings_mode = FindingsMode::Off;
         trace.listing = args.listing;
         (trace.duration, trace.count) = (args.duration, args.count);
         trace.output = args.output.clone();
         trace.recording = args.recording.clone();
         trace.ready_file.clone_from(&args.ready_file);
-        if args.output.to.iter().any(|spec| form(spec, &trace) == Format::Csv) {
-            return Err(conflict("a story is not a row: use --format text or json"));
+        if args.output.to.iter().any(|spec| trace.output.format_of(spec) == Format::Csv) {
+            return Err(conflict_of("story", "a story is not a row: use --format text or json"));
         }
         let mut settings = Self::from_args(&trace)?;
+        // Stories are chosen by all of their events.
+        settings.session.rest = None;
         let story = |spec: &OutputSpec| {
-            let form = match form(spec, &trace) {
+            let form = match trace.output.format_of(spec) {
                 Format::Json => StoryForm::Json(Json::default()),
                 _ => StoryForm::Text(Ladder::new(
                     is_colored(args.output.color, spec.target.is_stdout()),
@@ -277,7 +378,7 @@ impl Settings {
             };
             let stories = Stories::new(args.which, Limits::default());
             let mut wants = spec.wants.clone();
-            if let Some(Where(only)) = &args.expression {
+            if let Some((only, _)) = &only {
                 wants.add(only.clone());
             }
             Route::new(Renderer::Story(Box::new(stories), form), wants)
@@ -298,7 +399,11 @@ fn outputs(args: &TraceArgs) -> Result<(Option<SocketAddr>, Vec<OutputSpec>), Er
                 return Err(conflict(&message));
             }
             Content::Scraped(address) => server = Some(address),
-            _ => outputs.extend(spec.clone().parts().into_iter().map(|spec| with_head(spec, args))),
+            _ => {
+                let mut spec = spec.clone();
+                spec.wants.only = spec.wants.only.map(resolved).transpose()?;
+                outputs.extend(spec.parts().into_iter().map(|spec| with_head(spec, args)));
+            }
         }
     }
     let mut names = HashSet::new();
@@ -313,7 +418,7 @@ fn outputs(args: &TraceArgs) -> Result<(Option<SocketAddr>, Vec<OutputSpec>), Er
 /// Makes each CSV file begin with the names of the columns, also after rotation.
 fn with_head(mut spec: OutputSpec, args: &TraceArgs) -> OutputSpec {
     if has_head(&spec, args) {
-        spec.target.set_head(&Csv::head(rows(args)));
+        spec.target.set_head(&Csv::new(rows(args)).head());
     }
     spec
 }
@@ -324,7 +429,7 @@ fn rows(args: &TraceArgs) -> Rows {
 }
 
 fn has_head(spec: &OutputSpec, args: &TraceArgs) -> bool {
-    !spec.target.is_stdout() && form(spec, args) == Format::Csv && args.aggregate.is_none()
+    !spec.target.is_stdout() && args.output.format_of(spec) == Format::Csv && args.aggregate.is_none()
 }
 
 fn metrics(args: &TraceArgs) -> metrics::Settings {
@@ -379,7 +484,7 @@ pub(crate) fn time_style(args: &OutputArgs) -> TimeStyle {
 }
 
 fn renderer(spec: &OutputSpec, args: &TraceArgs) -> Renderer {
-    match form(spec, args) {
+    match args.output.format_of(spec) {
         Format::Json => Renderer::Json(Json::default()),
         Format::Csv if has_head(spec, args) => Renderer::Csv(Csv::new(rows(args)).headless()),
         Format::Csv => Renderer::Csv(Csv::new(rows(args))),

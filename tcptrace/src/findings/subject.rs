@@ -2,12 +2,35 @@
 
 use std::net::SocketAddr;
 
-use super::{detection::Detection, kind::Severity};
+use super::{
+    detection::{Detection, Example},
+    kind::Severity,
+};
 use crate::model::{
     age::AgeSource,
-    filter::{EventName, Known, Level, Number, Party, Subject},
+    filter::{ConnectionFacts, EventName, Known, Level, Number, Party, Subject},
     state::StateSet,
 };
+
+impl Example {
+    /// What filter expressions see of this example of `detection`.
+    #[must_use]
+    pub fn subject<'a>(&'a self, detection: &Detection) -> ConnectionFacts<'a> {
+        let listed = self.facts.as_ref().map(|facts| &facts.socket);
+        ConnectionFacts {
+            state: self.state,
+            ends: [self.local, self.remote],
+            netns: detection.netns,
+            cookie: self.cookie,
+            age: self.age.map_or(Known::Unknown, Known::from),
+            queues: listed.map(|socket| (socket.receive_queue, socket.send_queue)),
+            connection: listed.and_then(|socket| socket.connection),
+            holders: &self.holders,
+            owner: detection.owner.filter(|_| self.holders.is_empty()),
+            is_complete: !self.holders.is_empty(),
+        }
+    }
+}
 
 impl From<Severity> for Level {
     fn from(severity: Severity) -> Self {

@@ -80,6 +80,7 @@ pub(super) fn socket(payload: &[u8], netns: u32) -> Option<ListedSocket> {
         uid: (message.inode != 0).then_some(message.uid),
         entered_ns: None,
         owner: None,
+        is_unlisted: false,
         connection: info.filter(|_| ConnectionInfo::is_available(kind, state)).map(|info| ConnectionInfo {
             // Without a file; but an MPTCP subflow never has a file of its own.
             is_accepted: (message.inode != 0 || !has_ulp).then_some(message.inode != 0),

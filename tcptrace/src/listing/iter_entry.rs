@@ -113,6 +113,7 @@ fn socket(entry: &SocketEntry, tick_ns: u64) -> Option<ListedSocket> {
         uid: is_held.then_some(entry.uid),
         entered_ns: some(entry.entered_ns),
         owner: decode::owner(&entry.owner).ok()?,
+        is_unlisted: false,
         connection: ConnectionInfo::is_available(kind, state).then(|| ConnectionInfo {
             last_sent_ns: ns(entry.last_sent_ticks),
             last_received_ns: ns(entry.last_received_ticks),

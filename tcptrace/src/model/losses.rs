@@ -31,6 +31,8 @@ pub struct Losses {
     pub evicted: u64,
     /// Events of processes that did not fit in the summary.
     pub unnamed_process_events: u64,
+    /// Events left out because their filter needs names of a process that were not known in time, or not at all.
+    pub undecided: u64,
     /// Events counted under a common key because there was no room for a key of their own.
     pub other_keys: u64,
     /// Events not counted, or counted without their time, because the kernel-side count tables were full.
@@ -95,7 +97,7 @@ impl Losses {
 
     /// Name and count of each place where something can be lost.
     #[must_use]
-    pub fn fields(&self) -> [(&'static str, u64); 12] {
+    pub fn fields(&self) -> [(&'static str, u64); 13] {
         [
             ("ring_buffer", self.ring()),
             ("program_busy", self.program_busy),
@@ -105,6 +107,7 @@ impl Losses {
             ("undecodable", self.undecodable),
             ("evicted", self.evicted),
             ("unnamed_process_events", self.unnamed_process_events),
+            ("undecided", self.undecided),
             ("other_keys", self.other_keys),
             ("count_table", self.count_table),
             ("unlisted", self.unlisted),
@@ -164,7 +167,7 @@ mod tests {
             change(&mut losses);
             (losses.any(), losses.fields().map(|(_, count)| count))
         };
-        let changes: [fn(&mut Losses); 12] = [
+        let changes: [fn(&mut Losses); 13] = [
             |losses| losses.ring_by_cpu[1] = 1,
             |losses| losses.program_busy = 1,
             |losses| losses.kernel_table = 1,
@@ -173,13 +176,14 @@ mod tests {
             |losses| losses.undecodable = 1,
             |losses| losses.evicted = 1,
             |losses| losses.unnamed_process_events = 1,
+            |losses| losses.undecided = 1,
             |losses| losses.other_keys = 1,
             |losses| losses.count_table = 1,
             |losses| losses.unlisted = 1,
             |losses| losses.outputs = 1,
         ];
         for (place, change) in changes.into_iter().enumerate() {
-            let mut want = [0; 12];
+            let mut want = [0; 13];
             want[place] = 1;
             assert_eq!(with(change), (true, want));
         }

@@ -5,48 +5,17 @@ use std::{
     sync::Arc,
 };
 
-use rustc_hash::FxHashMap;
-use serde::{Deserialize, Serialize};
-
 use crate::model::{
-    event::{Command, Owner, ProcessId},
+    event::Owner,
     hosts::Hosts,
     keyed::Addresses,
     place::Place,
     processes::{KnownProcess, ProcessAnswer, ProcessQuestion, Processes},
 };
+use rustc_hash::FxHashMap;
 
 /// Returns the path of a cgroup by its id.
 pub type CgroupLookup = Box<dyn FnMut(u64) -> Option<String>>;
-
-/// Returns the path of the executable of a process.
-pub type ExecutableLookup = Box<dyn FnMut(ProcessId, Command) -> Option<String>>;
-
-/// Names of the places in which a process runs, each in all the ways that a user may write it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlaceNames {
-    /// systemd units.
-    pub units: Vec<String>,
-    /// Ids and names of containers.
-    pub containers: Vec<String>,
-    /// UIDs and names of Kubernetes pods.
-    pub pods: Vec<String>,
-}
-
-impl From<&Place> for PlaceNames {
-    fn from(place: &Place) -> Self {
-        let texts = |texts: &[Option<&str>]| texts.iter().flatten().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        let full_name = place.pod_namespace().zip(place.pod_name()).map(|(space, name)| format!("{space}/{name}"));
-        Self {
-            units: texts(&[place.unit_name()]),
-            containers: texts(&[place.container_id(), place.short_container_id(), place.container_name()]),
-            pods: texts(&[place.pod_uid(), place.pod_name(), full_name.as_deref()]),
-        }
-    }
-}
-
-/// Returns the places of the cgroup with this path.
-pub type PlaceLookup = Box<dyn Fn(&str) -> PlaceNames>;
 
 /// Names for the numbers in events.
 pub struct Names {
@@ -65,10 +34,6 @@ pub struct Names {
     pub services: FxHashMap<u16, Box<str>>,
     /// Names of remote hosts.
     pub hosts: Hosts,
-    /// Finds the executable of a process; `None` if executables are not looked up.
-    pub find_executable: Option<ExecutableLookup>,
-    /// Finds units, containers and pods; `None` if they are not looked up.
-    pub find_places: Option<PlaceLookup>,
     /// How kernel addresses appear in output.
     pub addresses: Addresses,
 }
@@ -90,8 +55,6 @@ impl Names {
             users: FxHashMap::default(),
             services: FxHashMap::default(),
             hosts: Hosts::new(None),
-            find_executable: None,
-            find_places: None,
             addresses: Addresses::new(false),
         }
     }

@@ -139,43 +139,46 @@ impl Processes {
 
     /// What is known about a process. If it was not read yet, it is from now on asked for.
     pub fn of(&mut self, owner: &Owner) -> Option<&KnownProcess> {
-        self.entry(owner).map(|entry| &entry.known)
+        self.of_process(owner.question(), owner.command)
+    }
+
+    /// The same for a process that is no owner.
+    pub fn of_process(&mut self, question: ProcessQuestion, command: Command) -> Option<&KnownProcess> {
+        self.entry(question, command).map(|entry| &entry.known)
     }
 
     /// True if nothing more will be known about a process soon; otherwise it is being read.
     pub fn is_settled(&mut self, owner: &Owner) -> bool {
-        self.entry(owner).is_none_or(|entry| !entry.is_asked)
+        self.entry(owner.question(), owner.command).is_none_or(|entry| !entry.is_asked)
     }
 
-    /// The executable of a process that was read, unless it may have run another one when it had this command name.
-    pub fn executable(&mut self, id: ProcessId, command: Command) -> Option<&str> {
-        self.known.get(&id)?.known.executable(command)
+    /// True if it was asked for, and there is no answer yet.
+    pub fn is_being_read(&mut self, id: ProcessId) -> bool {
+        self.known.get(&id).is_some_and(|entry| entry.is_asked)
     }
 
-    fn entry(&mut self, owner: &Owner) -> Option<&Entry> {
-        let id = owner.id();
+    fn entry(&mut self, question: ProcessQuestion, command: Command) -> Option<&Entry> {
+        let id = question.id;
         // Without a start time nobody knows which process had the PID.
         if matches!(self.source, ProcessSource::None) || id.1.is_none() {
             return None;
         }
-        let new = || Entry { known: KnownProcess::default(), is_asked: false, readings: 0, asked_for: owner.command };
+        let new = || Entry { known: KnownProcess::default(), is_asked: false, readings: 0, asked_for: command };
         let entry = self.known.get_or_insert_with(id, new);
         let is_current = entry.readings > 0
-            && (entry.asked_for == owner.command
-                || entry.known.names.as_ref().is_none_or(|names| names.command == owner.command));
+            && (entry.asked_for == command || entry.known.names.as_ref().is_none_or(|names| names.command == command));
         if entry.is_asked || is_current || entry.readings >= MAX_READINGS {
             return Some(entry);
         }
-        let question = ProcessQuestion { id, cgroup: owner.cgroup };
         match &mut self.source {
             ProcessSource::None => {}
             ProcessSource::Now(read) => {
                 entry.known.learn(read(question));
-                (entry.asked_for, entry.readings) = (owner.command, entry.readings + 1);
+                (entry.asked_for, entry.readings) = (command, entry.readings + 1);
             }
             ProcessSource::Later(ask) => {
                 if ask(question) {
-                    (entry.asked_for, entry.readings) = (owner.command, entry.readings + 1);
+                    (entry.asked_for, entry.readings) = (command, entry.readings + 1);
                     entry.is_asked = true;
                     self.asked += 1;
                 }
@@ -208,6 +211,13 @@ impl Processes {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl Owner {
+    /// What to ask for this process.
+    pub(crate) const fn question(&self) -> ProcessQuestion {
+        ProcessQuestion { id: self.id(), cgroup: self.cgroup }
     }
 }
 

@@ -57,6 +57,10 @@ pub struct ListedSocket {
     pub owner: Option<Owner>,
     /// Details of an established connection; full sockets only.
     pub connection: Option<ConnectionInfo>,
+    /// True if no listing has shown it: a replay knows it from events alone, so that its queues, timers and holders are
+    /// unknown.
+    #[serde(skip)]
+    pub is_unlisted: bool,
 }
 
 /// Keepalive settings of a socket (SO_KEEPALIVE).
@@ -238,6 +242,7 @@ impl ListedSocket {
             entered_ns: None,
             owner: None,
             connection: None,
+            is_unlisted: false,
         }
     }
 

@@ -74,6 +74,9 @@ impl State {
     }
 }
 
+/// Numbers by state, in the order of [`State::ALL`].
+pub type StateCounts = [u64; State::ALL.len()];
+
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())

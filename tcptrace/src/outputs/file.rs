@@ -278,6 +278,10 @@ impl Target for FileSettings {
         &["format", "replace", "rotate-size", "rotate-every", "keep", "compress"]
     }
 
+    fn extension(&self) -> Option<&str> {
+        self.path.extension()?.to_str()
+    }
+
     fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
         match key {
             "replace" => self.replace = flag(value)?,

@@ -2,11 +2,12 @@
 //! journald. The caller never waits.
 
 use std::{
+    collections::VecDeque,
     env,
     fmt::Display,
     io::{self, Write as _},
     panic,
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -26,6 +27,7 @@ use crate::{
         standard::Standard,
     },
     pipeline::records::RecordsBuilder,
+    sys::terminal,
 };
 
 /// Maximum size of the queue in bytes; if it is full, the oldest lines are dropped and counted.
@@ -110,6 +112,8 @@ pub fn start(form: Form, level: Level) -> io::Result<()> {
     let output = Output::start_in("log", LOG.to_owned(), LOG.to_owned(), sink, QUEUE_BYTES, |words| warn(words))?;
     let _ = RUNNING.set(Log { output, form, level });
     panic::set_hook(Box::new(|panic| {
+        terminal::restore(); // of a screen that covers it
+        release();
         error(panic);
         if thread::current().name() == Some("main") {
             finish();
@@ -141,8 +145,56 @@ pub fn state() -> Option<OutputState> {
     RUNNING.get().map(|log| log.output.state())
 }
 
+/// Lines that wait because a screen covers the terminal: the latest ones, and the number of all.
+#[derive(Default)]
+struct Held {
+    count: usize,
+    lines: VecDeque<(Level, String)>,
+}
+
+static HELD: Mutex<Option<Held>> = Mutex::new(None);
+/// Most lines that wait; older ones are dropped.
+const MAX_HELD: usize = 100;
+
+/// From now on lines wait until [`release`], since a screen covers the terminal.
+pub fn hold() {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default();
+}
+
+/// The number of lines that have waited so far, and the last one.
+#[must_use]
+pub fn held() -> (usize, Option<String>) {
+    let held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    held.as_ref().map_or((0, None), |held| (held.count, held.lines.back().map(|(_, words)| words.clone())))
+}
+
+/// Writes the lines that waited.
+pub fn release() {
+    let held = HELD.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some(Held { count, lines }) = held else { return };
+    if let Some(dropped) = count.checked_sub(lines.len()).filter(|dropped| *dropped > 0) {
+        warn(format_args!("{dropped} earlier messages are not shown"));
+    }
+    lines.into_iter().for_each(|(level, words)| log(level, &words));
+}
+
+/// Keeps a line if lines wait.
+fn holds(level: Level, words: &str) -> bool {
+    let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(held) = held.as_mut() else { return false };
+    held.count += 1;
+    held.lines.push_back((level, words.to_owned()));
+    if held.lines.len() > MAX_HELD {
+        held.lines.pop_front();
+    }
+    true
+}
+
 fn log(level: Level, words: &dyn Display) {
     let words = message(&words.to_string());
+    if holds(level, &words) {
+        return;
+    }
     match RUNNING.get() {
         Some(log) if level <= log.level => {
             let mut line = RecordsBuilder::default();

@@ -67,6 +67,11 @@ pub trait Target: fmt::Debug + Send + Sync {
         false
     }
 
+    /// What the name of its file ends with, if it has one.
+    fn extension(&self) -> Option<&str> {
+        None
+    }
+
     /// Sets the line at the head of each of its files, if it has files.
     fn set_head(&mut self, _head: &[u8]) {}
 

@@ -57,6 +57,24 @@ pub enum Input<'a> {
     Record(&'a [u8]),
 }
 
+impl Input<'_> {
+    /// The time of the input, CLOCK_MONOTONIC in ns, if it is at a time. Records come later than what they tell happened.
+    #[must_use]
+    pub fn time_ns(&self) -> Option<u64> {
+        match self {
+            Self::Clock(now_ns, _)
+            | Self::Read(now_ns)
+            | Self::Evaluated(now_ns)
+            | Self::IntervalEnded(now_ns)
+            | Self::Finished(now_ns)
+            | Self::NamesAsked(now_ns) => Some(*now_ns),
+            Self::Counters(counters) => Some(counters.now_ns),
+            Self::Listed(_, snapshot) => Some(snapshot.ended_ns),
+            _ => None,
+        }
+    }
+}
+
 /// What a listing is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ListingKind {

@@ -9,6 +9,7 @@
 //! The pipeline is pure: it gets the time as an argument, so that a recording runs through it exactly as live events
 //! do.
 
+pub mod finding_watch;
 mod held;
 pub mod input;
 pub mod listeners;
@@ -19,3 +20,4 @@ pub mod route;
 pub mod session;
 pub mod settings;
 pub(crate) mod user_filter;
+pub mod watch;

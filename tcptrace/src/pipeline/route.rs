@@ -9,14 +9,16 @@ use crate::{
     findings::{Coverage, Finding},
     model::{
         event::{Event, EventKind, StateSource},
+        filter::{Expr, Subject},
         losses::Losses,
+        names::Names,
         notice::Notice,
         output_state::OutputState,
         snapshot::Snapshot,
         state::{State, StateSet},
     },
     pipeline::{
-        held::{Held, HeldRecord, settled},
+        held::{Held, HeldRecord, RELEASED_AT_ONCE, is_undecided, settled},
         record_filter::{RecordFilter, RecordKind},
         records::{Records, RecordsBuilder},
     },
@@ -59,7 +61,7 @@ pub struct Route {
     renderer: Renderer,
     wants: RecordFilter,
     records: RecordsBuilder,
-    held: Held,
+    held: Held<HeldRecord>,
 }
 
 impl Route {
@@ -77,6 +79,17 @@ impl Route {
             Renderer::Text(text) => text.names_peers(),
             Renderer::Story(..) | Renderer::Stuck(_) | Renderer::Page(..) => false,
         }
+    }
+
+    /// True if its filter depends on names of processes that are read from `/proc`.
+    #[must_use]
+    pub fn filters_by_names(&self) -> bool {
+        self.wants.only.as_ref().is_some_and(Expr::needs_names)
+    }
+
+    /// Whether its filter cannot decide about this yet, because a process is being read.
+    pub(super) fn is_undecided(&self, subject: &dyn Subject, names: &mut Names) -> bool {
+        self.wants.only.as_ref().is_some_and(|only| is_undecided(only, subject, names))
     }
 
     /// Writes the heading of text output, if events are selected; returns true if it did.
@@ -182,20 +195,18 @@ impl Route {
         })
     }
 
-    /// Writes the records whose processes were read by now, or that have waited for long enough, until a piece of so many
-    /// bytes is full; returns true if there may be more.
-    pub fn release(&mut self, context: &mut Context, piece_bytes: usize) -> bool {
-        while let Some((held_ns, record)) = self.held.first() {
+    /// Writes the records whose processes were read by now, or that have waited for long enough, a number of them; returns
+    /// true if there may be more.
+    pub fn release(&mut self, context: &mut Context) -> bool {
+        for _ in 0..RELEASED_AT_ONCE {
+            let Some((held_ns, record)) = self.held.first() else { return false };
             let is_over = context.now_ns.saturating_sub(held_ns) >= context.names_within_ns;
             if !is_over && !settled(record.owners(), context) {
                 return false;
             }
-            if self.records.len() >= piece_bytes {
-                return true;
-            }
             self.write_first(context);
         }
-        false
+        true
     }
 
     /// Writes all records that wait.
@@ -206,7 +217,7 @@ impl Route {
     }
 
     fn write_first(&mut self, context: &mut Context) {
-        let Some((wall, record)) = self.held.take_first() else { return };
+        let Some((_, wall, record)) = self.held.take_first() else { return };
         // Its time is as it would have been without waiting.
         let now = std::mem::replace(&mut context.wall, wall);
         match record {

@@ -8,13 +8,13 @@ use tcptrace_common::record::socket_flag;
 use crate::{
     model::{
         event::{Event, EventKind, OwnerSource},
-        filter::{End, EventSubject, Expr, NoLookup, Test},
+        filter::{End, EventSubject, Expr, Filter, FilterNames, NoLookup, Test},
         holders::Holder,
         names::Names,
         socket_filter::{SocketFilter, begins_without_port},
         state::State,
     },
-    pipeline::settings::SessionSettings,
+    pipeline::{held::is_undecided, settings::SessionSettings},
     table::Connection,
 };
 
@@ -55,8 +55,20 @@ impl UserFilter {
             // The BPF programs pass what only the decoder can decide.
             SocketFilter { states, ..SocketFilter::default() }
         };
+        Self::from_parts(filter, settings.rest.clone())
+    }
+
+    /// The filter that an expression is, where nothing else has filtered.
+    pub(super) fn of(expr: &Expr) -> Self {
+        let Filter { sockets, rest, netns, .. } = expr.lower();
+        // A name of a namespace is not looked up here; the expression knows how to.
+        let netns = netns.map(|id| Expr::Test(Test::Netns(vec![id])));
+        let rest = (rest.is_some() || netns.is_some()).then(|| Expr::all(netns.into_iter().chain(rest)));
+        Self::from_parts(sockets, rest)
+    }
+
+    fn from_parts(filter: SocketFilter, rest: Option<Expr>) -> Self {
         let any_owner = SocketFilter { pids: Vec::new(), cgroups: Vec::new(), ..filter.clone() };
-        let rest = settings.rest.clone();
         let is_port = |test: &Test| matches!(test, Test::Port(end, _) | Test::Endpoint(end, _) if *end != End::Remote);
         let rest_has_port = rest.as_ref().is_some_and(|rest| rest.mentions(is_port));
         Self { filter, any_owner, rest, rest_has_port, ..Self::default() }
@@ -76,12 +88,31 @@ impl UserFilter {
         }
     }
 
-    /// True if the event matches the filter.
-    pub(super) fn matches_event(&mut self, event: &Event, names: &mut Names) -> bool {
-        // The last event of a socket whose owner no longer matches is only for the table.
-        let is_shown = !event.socket.is(socket_flag::OWNER_LEFT)
+    /// True if it depends on names of processes that are read from `/proc`.
+    pub(super) fn needs_names(&self) -> bool {
+        self.rest.as_ref().is_some_and(Expr::needs_names)
+    }
+
+    /// Whether an event cannot be decided yet, because a process is being read.
+    pub(super) fn is_undecided(&self, event: &Event, names: &mut Names) -> bool {
+        self.rest
+            .as_ref()
+            .is_some_and(|rest| self.selects(event, names) && is_undecided(rest, &EventSubject(event), names))
+    }
+
+    /// What the socket filter decides. The last event of a socket whose owner no longer matches is only for the table.
+    fn selects(&self, event: &Event, names: &mut Names) -> bool {
+        !event.socket.is(socket_flag::OWNER_LEFT)
             && self.filter_of(event.socket.cookie).matches_event(event, |id| names.cgroup(id).map(str::to_owned))
-            && self.rest.as_ref().is_none_or(|rest| rest.selects(&EventSubject(event), names));
+    }
+
+    /// Whether the event matches the filter; `None` if that is unknown.
+    pub(super) fn matches_event(&mut self, event: &Event, lookup: &mut FilterNames<'_>) -> Option<bool> {
+        let is_selected = self.selects(event, lookup.names);
+        let is_shown = match &self.rest {
+            Some(rest) if is_selected => rest.eval(&EventSubject(event), lookup),
+            _ => Some(is_selected),
+        };
         if let (EventKind::Transition(transition), Some(cookie)) = (&event.what, event.socket.cookie)
             && transition.new == State::Close
         {
@@ -95,11 +126,11 @@ impl UserFilter {
         &self,
         known: &Connection,
         holders: &[Holder],
-        names: &mut Names,
+        lookup: &mut FilterNames<'_>,
         now_ns: u64,
     ) -> bool {
-        self.filter_of(known.cookie()).matches_known(known, holders, |id| names.cgroup(id).map(str::to_owned))
-            && self.rest.as_ref().is_none_or(|rest| rest.selects(&known.subject(holders, now_ns), names))
+        self.filter_of(known.cookie()).matches_known(known, holders, |id| lookup.names.cgroup(id).map(str::to_owned))
+            && self.rest.as_ref().is_none_or(|rest| rest.selects(&known.subject(holders, now_ns), lookup))
     }
 
     fn filter_of(&self, cookie: Option<u64>) -> &SocketFilter {

@@ -10,6 +10,7 @@ use crate::{
     render::{
         context::Context,
         fields::{Field, FieldValue},
+        finding_columns::FindingColumn,
         json::{finding_value, text_time},
     },
 };
@@ -24,49 +25,14 @@ pub enum Rows {
     Findings,
 }
 
-/// The columns of findings, and where each value is in a finding's JSON.
-const FINDING_COLUMNS: [(&str, &str); 33] = [
-    ("event", "/event"),
-    ("time", "/time"),
-    ("mono_ns", "/mono_ns"),
-    ("phase", "/phase"),
-    ("into", "/into"),
-    ("finding", "/finding"),
-    ("number", "/number"),
-    ("severity", "/severity"),
-    ("netns", "/netns"),
-    ("netns_name", "/netns_name"),
-    ("local_address", "/local_address"),
-    ("local_port", "/local_port"),
-    ("remote_address", "/remote_address"),
-    ("remote_port", "/remote_port"),
-    ("pid", "/owner/pid"),
-    ("command", "/owner/command"),
-    ("uid", "/owner/uid"),
-    ("cgroup", "/owner/cgroup"),
-    ("executable", "/owner/executable"),
-    ("owner_source", "/owner/source"),
-    ("process_count", "/process_count"),
-    ("processes", "/processes"),
-    ("count", "/count"),
-    ("count_now", "/count_now"),
-    ("age_ns", "/age_ns"),
-    ("age_source", "/age_source"),
-    ("open_for_ns", "/open_for_ns"),
-    ("cause", "/cause"),
-    ("explanation", "/explanation"),
-    ("remedy", "/remedy"),
-    ("docs", "/docs"),
-    ("evidence", "/evidence"),
-    ("examples", "/examples"),
-];
-
 /// Writes records as CSV.
 pub struct Csv {
     rows: Rows,
     time: WallFormat,
     header_written: bool,
     line: Vec<u8>,
+    /// The columns of findings.
+    columns: Vec<FindingColumn>,
 }
 
 impl Default for Csv {
@@ -79,7 +45,23 @@ impl Csv {
     /// A writer of such rows.
     #[must_use]
     pub fn new(rows: Rows) -> Self {
-        Self { rows, time: WallFormat::rfc3339(), header_written: false, line: Vec::new() }
+        Self {
+            rows,
+            time: WallFormat::rfc3339(),
+            header_written: false,
+            line: Vec::new(),
+            columns: FindingColumn::ALL.to_vec(),
+        }
+    }
+
+    /// A writer of findings with these columns; all if there are none.
+    #[must_use]
+    pub fn findings(columns: &[FindingColumn]) -> Self {
+        let mut csv = Self::new(Rows::Findings);
+        if !columns.is_empty() {
+            csv.columns = columns.to_vec();
+        }
+        csv
     }
 
     /// A writer without the first line, which is [`Csv::head`].
@@ -90,9 +72,9 @@ impl Csv {
 
     /// The line that names the columns.
     #[must_use]
-    pub fn head(rows: Rows) -> Vec<u8> {
+    pub fn head(mut self) -> Vec<u8> {
         let mut to = BytesMut::new();
-        Self::new(rows).header(&mut to);
+        self.header(&mut to);
         to.to_vec()
     }
 
@@ -100,7 +82,11 @@ impl Csv {
     pub fn header(&mut self, to: &mut BytesMut) {
         match self.rows {
             Rows::Events => self.names(to, Field::ALL.iter().map(|field| field.name())),
-            Rows::Findings => self.names(to, FINDING_COLUMNS.iter().map(|(name, _)| *name)),
+            Rows::Findings => {
+                let columns = std::mem::take(&mut self.columns);
+                self.names(to, columns.iter().map(|column| column.name()));
+                self.columns = columns;
+            }
         }
     }
 
@@ -118,13 +104,13 @@ impl Csv {
         self.header(to);
         let time = text_time(&mut self.time, context.wall, finding.time_ns);
         let value = finding_value(finding, &time, &mut context.names);
-        for (index, (_, place)) in FINDING_COLUMNS.iter().enumerate() {
+        for (index, column) in self.columns.iter().enumerate() {
             to.extend((index > 0).then_some(b','));
-            match value.pointer(place) {
-                None | Some(Value::Null) => {}
-                Some(Value::String(text)) => self::text(to, text),
-                Some(value @ (Value::Array(_) | Value::Object(_))) => quoted(to, json::text(value).as_bytes()),
-                Some(other) => to.put_slice(other.to_string().as_bytes()),
+            match column.of(&value) {
+                Value::Null => {}
+                Value::String(text) => self::text(to, text),
+                value @ (Value::Array(_) | Value::Object(_)) => quoted(to, json::text(value).as_bytes()),
+                other => to.put_slice(other.to_string().as_bytes()),
             }
         }
         to.put_u8(b'\n');

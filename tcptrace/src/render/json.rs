@@ -27,22 +27,30 @@ use crate::{
         printable::pieces,
         time::{WallFormat, WallOffset},
     },
-    render::{context::Context, fields::FieldValue},
+    render::{context::Context, fields::FieldValue, finding_columns::FindingColumn},
 };
 
 /// Writes records as JSON.
 pub struct Json {
     time: WallFormat,
     line: Vec<u8>,
+    /// The columns of findings; empty for whole ones.
+    columns: Vec<FindingColumn>,
 }
 
 impl Default for Json {
     fn default() -> Self {
-        Self { time: WallFormat::rfc3339(), line: Vec::new() }
+        Self { time: WallFormat::rfc3339(), line: Vec::new(), columns: Vec::new() }
     }
 }
 
 impl Json {
+    /// Findings as objects of these columns of CSV; whole ones if there are none.
+    #[must_use]
+    pub fn findings(columns: &[FindingColumn]) -> Self {
+        Self { columns: columns.to_vec(), ..Self::default() }
+    }
+
     /// Writes an event.
     pub fn event(&mut self, to: &mut BytesMut, event: &Event, context: &mut Context) {
         let Self { time, line, .. } = self;
@@ -106,7 +114,13 @@ impl Json {
     /// Writes a finding.
     pub fn finding(&mut self, to: &mut BytesMut, found: &Finding, context: &mut Context) {
         let time = text_time(&mut self.time, context.wall, found.time_ns);
-        line(to, &finding_value(found, &time, &mut context.names));
+        let finding = finding_value(found, &time, &mut context.names);
+        if self.columns.is_empty() {
+            return line(to, &finding);
+        }
+        let always = ["schema", "event", "time", "mono_ns"].map(|name| (name.to_owned(), finding[name].clone()));
+        let chosen = self.columns.iter().map(|column| (column.name().to_owned(), column.of(&finding).clone()));
+        line(to, &always.into_iter().chain(chosen).collect());
     }
 
     /// Writes what was checked for problems, and the sockets below the thresholds.

@@ -9,10 +9,12 @@ pub mod context;
 pub mod csv;
 mod field;
 pub(crate) mod fields;
+pub mod finding_columns;
 pub mod html;
 pub mod json;
 pub mod metrics;
 mod names;
+pub mod screen;
 pub mod text;
 
 pub use fields::{Field, FieldValue};

@@ -59,6 +59,14 @@ impl Access {
 /// If it is a link, a block device or a socket, has several names, belongs to another user in a folder such as /tmp, or
 /// is locked by another writer.
 pub fn append(path: &Path, access: Option<Access>) -> io::Result<File> {
+    append_checked(path, access, check)
+}
+
+fn append_checked(
+    path: &Path,
+    access: Option<Access>,
+    check: fn(&Path, &Metadata) -> io::Result<()>,
+) -> io::Result<File> {
     if is_descriptor(path) {
         let known = fs::metadata(path)?;
         if known.file_type().is_socket() {
@@ -124,12 +132,14 @@ pub fn create(path: &Path, access: Option<Access>) -> io::Result<File> {
 /// open.
 ///
 /// # Errors
-/// See [`append`]; also if something else than a regular file is there.
+/// See [`append`]; also if something else than a regular file is there. An older file may have several names: it keeps the
+/// others.
 pub fn create_private(path: &Path) -> io::Result<File> {
     let access = Some(Access::private());
-    let file = append(path, access)?;
-    if !file.metadata()?.is_file() || is_descriptor(path) {
-        return Err(io::Error::other("it is not a regular file"));
+    let file = append_checked(path, access, check_regular)?;
+    check_regular(path, &file.metadata()?)?;
+    if is_descriptor(path) {
+        return Err(irregular());
     }
     // Others may have the older file open, and would read along.
     fs::remove_file(path)?;
@@ -144,7 +154,7 @@ pub fn create_private(path: &Path) -> io::Result<File> {
 /// If it is not a regular file.
 pub fn read(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
+    if file.metadata()?.is_file() { Ok(file) } else { Err(irregular()) }
 }
 
 /// Whether the path names a descriptor of this process. The user who started the process opened what is behind it, and
@@ -203,6 +213,24 @@ fn open(path: &Path, known: &Metadata) -> io::Result<File> {
 
 /// Refuses files that must not be written to.
 fn check(path: &Path, known: &Metadata) -> io::Result<()> {
+    check_kind(path, known)?;
+    if known.is_file() && known.nlink() > 1 {
+        return Err(io::Error::other("it has several names (hard links), which would all be overwritten"));
+    }
+    Ok(())
+}
+
+fn check_regular(path: &Path, known: &Metadata) -> io::Result<()> {
+    check_kind(path, known)?;
+    if known.is_file() { Ok(()) } else { Err(irregular()) }
+}
+
+fn irregular() -> io::Error {
+    io::Error::other("it is not a regular file")
+}
+
+/// Refuses files that must not be opened.
+fn check_kind(path: &Path, known: &Metadata) -> io::Result<()> {
     let kind = known.file_type();
     let wrong = |reason: &str| Err(io::Error::other(reason));
     if kind.is_symlink() {
@@ -213,9 +241,6 @@ fn check(path: &Path, known: &Metadata) -> io::Result<()> {
     }
     if kind.is_socket() {
         return wrong("it is a socket, not a file");
-    }
-    if kind.is_file() && known.nlink() > 1 {
-        return wrong("it has several names (hard links), which would all be overwritten");
     }
     if (kind.is_file() || kind.is_fifo()) && is_planted(path, known) {
         return wrong(
@@ -332,6 +357,18 @@ mod tests {
         }
         let usual = append(&folder.file("usual"), None).unwrap().metadata().unwrap().mode();
         assert_eq!(usual & 0o777 & !0o640, 0, "{usual:o}");
+    }
+
+    #[test]
+    fn a_private_file_takes_the_place_of_one_name() {
+        let folder = Folder::new("private");
+        let (path, other) = (folder.file("out"), folder.file("other"));
+        fs::write(&path, "old").unwrap();
+        fs::hard_link(&path, &other).unwrap();
+        let file = create_private(&path).unwrap();
+        assert_eq!(file.metadata().unwrap().mode() & 0o777, 0o600);
+        assert!(refusal(create_private(&path)).contains("another tcptrace"));
+        assert_eq!((fs::read(&other).unwrap(), fs::read(&path).unwrap()), (b"old".to_vec(), Vec::new()));
     }
 
     #[test]

@@ -3,8 +3,11 @@
 //! so that holders of sockets, executables and containers are found as on the host.
 
 use std::{
+    fs::File,
     io,
+    os::fd::AsRawFd as _,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use rustix::{
@@ -13,6 +16,9 @@ use rustix::{
 };
 
 use crate::sys::{mountinfo, pids};
+
+/// The mount namespace from before, if this process has one of its own.
+static ORIGINAL: OnceLock<File> = OnceLock::new();
 
 /// Puts the host's `/proc`, if it is mounted elsewhere, in the place of that of an own PID namespace, for this process
 /// alone. Returns where it was mounted. Call it before other threads start, and before [`pids::view`].
@@ -36,8 +42,20 @@ pub fn adopt() -> Result<Option<PathBuf>, (PathBuf, io::Error)> {
 /// In a mount namespace of its own, which still receives the mounts of the old one: network namespaces are found by
 /// mounts, too.
 fn bind(point: &Path) -> io::Result<()> {
+    let original = File::open("/proc/self/ns/mnt")?;
     // SAFETY: only flags that unshare descriptors are unsafe.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS)? };
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
-    Ok(mount_bind(point, "/proc")?)
+    mount_bind(point, "/proc")?;
+    _ = ORIGINAL.set(original);
+    Ok(())
+}
+
+/// Returns to the mount namespace from before: a program that tcptrace starts sees the `/proc` of its own PIDs. It stays in
+/// this one if it may not, which takes CAP_SYS_CHROOT. For a new process before its program starts: makes only a system call.
+pub fn leave() {
+    if let Some(original) = ORIGINAL.get() {
+        // SAFETY: takes numbers only.
+        unsafe { libc::setns(original.as_raw_fd(), libc::CLONE_NEWNS) };
+    }
 }

@@ -138,6 +138,12 @@ pub fn begin_shutdown() {
     }
 }
 
+/// True once a signal or the run itself has started the shutdown.
+#[must_use]
+pub fn is_shutting_down() -> bool {
+    SHUTDOWN_NS.load(Ordering::SeqCst) > 0
+}
+
 /// Signal handler for the signals that stop a run.
 fn handle_signal(number: i32) {
     let is_late = now_ns().saturating_sub(SHUTDOWN_NS.load(Ordering::SeqCst)) > (SHUTDOWN_LIMIT.as_nanos() / 2) as u64;

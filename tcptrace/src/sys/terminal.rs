@@ -1,17 +1,20 @@
-//! The terminal of the user: its size, and single keys.
+//! The terminal of the user: its size, single keys, and a screen of its own.
 
 use std::{
     fs::{File, OpenOptions},
-    io::Read as _,
+    io::{self, Read as _},
     os::unix::fs::OpenOptionsExt as _,
     sync::{
         OnceLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use rustix::{
-    process::getpgrp,
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    process::{Signal as Number, getpgrp, kill_current_process_group},
     stdio::{stdin, stdout},
     termios::{LocalModes, OptionalActions, Termios, isatty, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr},
 };
@@ -33,9 +36,18 @@ pub fn screen() -> Option<Screen> {
 /// The terminal's modes before [`Keys`] changed them.
 static BEFORE: OnceLock<Termios> = OnceLock::new();
 static IS_CHANGED: AtomicBool = AtomicBool::new(false);
+/// True while a screen covers what the terminal showed before.
+static HAS_SCREEN: AtomicBool = AtomicBool::new(false);
+/// Shows another screen, without a cursor; pasted text comes in one piece (xterm's control sequences 1049, 25, 2004).
+const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?2004h";
+/// Shows the screen before.
+const LEAVE: &[u8] = b"\x1b[0m\x1b[?2004l\x1b[?25h\x1b[?1049l";
 
-/// Gives the terminal its modes back, if they were changed. Async-signal-safe: atomics and system calls.
+/// Gives the terminal its screen and its modes back, if they were changed. Async-signal-safe: atomics and system calls.
 pub fn restore() {
+    if HAS_SCREEN.swap(false, Ordering::SeqCst) {
+        let _ = rustix::io::write(stdout(), LEAVE); // at the end there is nobody to tell
+    }
     // In the background the modes are the shell's, and setting them would stop this process (SIGTTOU).
     if IS_CHANGED.swap(false, Ordering::SeqCst)
         && is_in_foreground()
@@ -60,17 +72,10 @@ impl Keys {
     /// Listens, if stdin is a terminal and this process is in its foreground. Needs tokio's runtime.
     #[must_use]
     pub fn listen() -> Option<Self> {
-        if !isatty(stdin()) {
+        if !is_input() {
             return None;
         }
-        // Opened again, since O_NONBLOCK belongs to what the shell and other programs have open, too.
-        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-        let tty = OpenOptions::new().read(true).custom_flags(flags).open("/proc/self/fd/0").ok()?;
-        let keys = Self {
-            // SAFETY: the file is not replaced while it is registered.
-            tty: unsafe { AsyncFd::register_with_interest(tty, Interest::READABLE) }.ok()?,
-            continued: signal(SignalKind::from_raw(libc::SIGCONT)).ok()?,
-        };
+        let keys = Self { tty: open_input().ok()?, continued: signal(SignalKind::from_raw(libc::SIGCONT)).ok()? };
         single_keys().then_some(keys)
     }
 
@@ -99,6 +104,106 @@ impl Drop for Keys {
     fn drop(&mut self) {
         restore();
     }
+}
+
+/// True if stdin is a terminal.
+#[must_use]
+pub fn is_input() -> bool {
+    isatty(stdin())
+}
+
+/// Waits until there are keys to read, or `timeout` has passed (`None`: however long it takes).
+///
+/// # Errors
+/// If the terminal at stdin is gone, as its session or its window was closed.
+pub fn wait_for_input(timeout: Option<Duration>) -> io::Result<()> {
+    let stdin = stdin();
+    let mut fds = [PollFd::new(&stdin, PollFlags::IN)];
+    let limit =
+        timeout.map(|timeout| Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() });
+    match poll(&mut fds, limit.as_ref()) {
+        Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(_) if fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) => {
+            Err(io::Error::from(io::ErrorKind::UnexpectedEof))
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+/// The terminal at stdin, opened again, since O_NONBLOCK belongs to what the shell and other programs have open, too.
+fn open_input() -> io::Result<AsyncFd<File>> {
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let tty = OpenOptions::new().read(true).custom_flags(flags).open("/proc/self/fd/0")?;
+    // SAFETY: the file is not replaced while it is registered.
+    unsafe { AsyncFd::register_with_interest(tty, Interest::READABLE) }.map_err(|error| error.into_parts().1)
+}
+
+/// Stops the processes of this group, as the terminal does for Ctrl-Z; returns when they go on.
+pub fn stop_process() {
+    let _ = kill_current_process_group(Number::TSTP); // without a shell that could continue it, nothing stops
+}
+
+/// A terminal that a screen covers, and that hands over all keys. The terminal is restored when this is dropped.
+pub struct Cover {
+    resized: Signal,
+    continued: Signal,
+    was_continued: bool,
+}
+
+impl Cover {
+    /// Takes the terminal at stdin and stdout. Needs tokio's runtime.
+    ///
+    /// # Errors
+    /// If another process has it.
+    pub fn take() -> io::Result<Self> {
+        let resized = signal(SignalKind::window_change())?;
+        let continued = signal(SignalKind::from_raw(libc::SIGCONT))?;
+        if !cover() {
+            return Err(io::Error::other("this process is not in the foreground of the terminal"));
+        }
+        Ok(Self { resized, continued, was_continued: false })
+    }
+
+    /// Waits until the size has changed, or this process was stopped and goes on.
+    pub async fn changed(&mut self) {
+        tokio::select! {
+            _ = self.resized.recv() => {}
+            _ = self.continued.recv() => self.was_continued = true,
+        }
+    }
+
+    /// True if this process was stopped since the last call: the shell has used the terminal.
+    pub fn was_continued(&mut self) -> bool {
+        std::mem::take(&mut self.was_continued)
+    }
+
+    /// Covers the terminal again.
+    pub fn take_again(&mut self) -> bool {
+        cover()
+    }
+}
+
+impl Drop for Cover {
+    fn drop(&mut self) {
+        restore();
+    }
+}
+
+/// Makes the terminal hand over all keys, and shows an empty screen.
+fn cover() -> bool {
+    let Some(mut modes) = tcgetattr(stdin()).ok().filter(|_| is_in_foreground()) else { return false };
+    if !IS_CHANGED.load(Ordering::SeqCst) {
+        let _ = BEFORE.set(modes.clone());
+    }
+    modes.make_raw();
+    let is_set = tcsetattr(stdin(), OptionalActions::Now, &modes).is_ok();
+    IS_CHANGED.store(is_set, Ordering::SeqCst);
+    if is_set {
+        HAS_SCREEN.store(true, Ordering::SeqCst);
+        let _ = rustix::io::write(stdout(), ENTER); // a terminal that is gone ends the run by SIGHUP
+    }
+    is_set
 }
 
 /// Makes the terminal hand over each key at once, without echo.

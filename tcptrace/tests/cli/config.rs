@@ -381,3 +381,45 @@ fn what_does_not_go_together_is_named_as_it_was_given() {
     let fine = run(&["config", "check", aggregate.path()]);
     assert_eq!((fine.code, fine.stderr.as_str()), (Some(0), ""), "findings are off where nothing says otherwise");
 }
+
+#[test]
+fn a_check_can_be_read_by_programs() {
+    let checked = |text: &str| {
+        let file = ConfigFile::new("json", text.as_bytes());
+        let run = run(&["config", "check", "--json", file.path()]);
+        assert_eq!(run.stderr, "", "{text}");
+        let object: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+        assert_eq!(object["file"], file.path());
+        (run.code, object)
+    };
+    let (code, object) = checked("[[output]]\nto = \"stdout\"\n[[output]]\nto = \"prometheus:9437\"\n");
+    assert_eq!((code, &object["valid"], &object["error"]), (Some(0), &true.into(), &serde_json::Value::Null));
+    assert_eq!(object["outputs"], serde_json::json!(["stdout", "prometheus:127.0.0.1:9437"]), "{object}");
+    let (code, object) = checked("format = \"xml\"\n");
+    assert_eq!((code, &object["valid"], &object["outputs"]), (Some(2), &false.into(), &serde_json::Value::Null));
+    let error = object["error"].as_str().unwrap();
+    assert!(
+        error.contains("line 1, column") && error.contains("unknown value `xml`") && !error.contains("Usage"),
+        "{error}"
+    );
+}
+
+#[test]
+fn filters_of_a_file_are_named_with_their_line() {
+    for (text, words) in [
+        ("port = 80\ncomm = [\"a-name-that-is-too-long\"]\n", &["comm (", "line 2)", "exe"][..]),
+        ("user = \"no-such-user\"\n", &["user (", "line 1)", "there is no user `no-such-user`"]),
+        ("where = \"user == no-such-user\"\n", &["where (", "line 1)", "there is no user `no-such-user`"]),
+        ("cgroup = \"/no/such\"\n", &["cgroup (", "line 1)", "/no/such"]),
+    ] {
+        let file = ConfigFile::new("filters", text.as_bytes());
+        assert_refused(&["config", "check", file.path()], words);
+    }
+    let file = ConfigFile::new("kill", b"port = 80\nkill = \"close-wait-leak\"\n");
+    assert_refused(
+        &["daemon", "--config", file.path()],
+        &["line 2", "the service never ends connections", "tcptrace kill"],
+    );
+    assert_refused(&["--user", "no-such-user"], &["--user: there is no user"]);
+    assert_refused(&["-o", "stdout,where=user == no-such-user"], &["where: there is no user"]);
+}

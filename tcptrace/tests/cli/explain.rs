@@ -31,6 +31,7 @@ fn findings_states_and_errors_are_explained() {
         (&["LAST_ACK"], &["(state;", "(threshold;", "default: 15s"]),
         (&["total_retrans"], &["field of transition", "Segments retransmitted"]),
         (&["tcptrace_losses_total"], &["(metric; docs/metrics.md)"]),
+        (&["filters"], &["(section; docs/filters.md)", "The language", "Words of ss and tcpdump", "age > 1m"]),
         (&["config file"], &["(section; docs/pipelines.md)", "environment variables"]),
     ] {
         let text = explained(words);
@@ -81,4 +82,15 @@ fn other_words_are_refused_with_the_nearest() {
     assert_refused(&["explain", "clos_wait"], &["did you mean `CLOSE_WAIT`?"]);
     assert_refused(&["explain", "999"], &["`999`", "`tcptrace explain` lists"]);
     assert_refused(&["explain", "\u{1b}[31m"], &["`?[31m`"]);
+}
+
+/// Whoever has only the program does not have the files of its repository.
+#[test]
+fn help_names_commands_and_no_files_of_the_repository() {
+    let commands =
+        ["sockets", "stuck", "kill", "rates", "story", "doctor", "daemon", "record", "replay", "config", "explain"];
+    for command in [&[][..]].into_iter().chain(commands.iter().map(std::slice::from_ref)) {
+        let help = run_with(&[command, &["--help"]].concat(), &[]).stdout;
+        assert!(help.contains("Usage: tcptrace") && !help.contains(".md") && !help.contains("docs/"), "{help}");
+    }
 }

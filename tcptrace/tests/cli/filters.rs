@@ -73,6 +73,7 @@ fn habits_of_other_tools_work_or_are_named() {
     for (arguments, want) in [
         (&["sockets", "-tanp"][..], "everything"),
         (&["sockets", "-tlnp"], "state == LISTEN"),
+        (&["sockets", "-l"], "state == LISTEN"),
         (&["-D", "443"], "rport == 443"),
         (&["-n", "port", "80"], "port == 80"),
         (&["sockets", "state", "close-wait", "sport", "=", ":80"], "state == CLOSE_WAIT && lport == 80"),
@@ -85,11 +86,10 @@ fn habits_of_other_tools_work_or_are_named() {
         assert_eq!(filter(arguments), want, "{arguments:?}");
     }
     for (arguments, words) in [
-        (&["-T"][..], "every line has its time"),
-        (&["-w"], "--output FILE"),
+        (&["-w"][..], "--output FILE"),
+        (&["retrans", "-c"], "event == retransmit"),
         (&["-v"], "--pid"),
         (&["-tanp"], "`tcptrace sockets -tanp`"),
-        (&["sockets", "-l"], "--state LISTEN"),
         (&["socket"], "did you mean `sockets`"),
         (&["80"], "--port 80"),
         (&["10.0.0.1"], "--address 10.0.0.1"),

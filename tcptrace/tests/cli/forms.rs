@@ -73,7 +73,10 @@ fn columns_are_chosen_in_text_csv_and_json() {
     // Whole, however narrow the terminal: the user has chosen them.
     assert_refused(&["sockets", "--columns", "recvq"], &["--columns", "`recvq`: did you mean `recv-q`?", "holders"]);
     assert_refused(&["sockets", "--columns", "state", "--by", "pid"], &["--columns", "--by"]);
-    assert_refused(&["--columns", "time,adress"], &["--columns", "`adress`", "old-state", "docs/json.md"]);
+    assert_refused(
+        &["--columns", "time,adress"],
+        &["--columns", "`adress`", "old-state", "tcptrace explain transition"],
+    );
 }
 
 #[test]
@@ -252,4 +255,63 @@ fn a_terminal_gets_lines_that_fit() {
     // A pipe gets everything.
     let piped = site.list(&[]);
     assert!(piped.lines().next().unwrap().contains("NOTE") && !piped.contains("columns: "), "{piped}");
+}
+
+/// A file that goes with the test.
+struct Written(std::path::PathBuf);
+
+impl Written {
+    fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("tcptrace-forms-{}-{name}", std::process::id())))
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+
+    fn begin(&self) -> String {
+        std::fs::read_to_string(&self.0).unwrap().chars().take(12).collect()
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn the_name_of_a_file_says_its_format() {
+    let site = Site::new();
+    let listing = ["sockets", "--no-iter", "--netns", "self", "--local-port", &site.port];
+    for (name, begin) in [
+        ("a.json", "{\"schema\":1,"),
+        ("a.jsonl", "{\"schema\":1,"),
+        ("a.csv", "event,time,m"),
+        ("a.txt", "STATE       "),
+        ("a.log", "STATE       "),
+    ] {
+        let file = Written::new(name);
+        for to in [file.path().to_owned(), format!("file:{},replace=true", file.path())] {
+            let run = run(&[&listing[..], &["-o", &to]].concat());
+            assert_eq!((run.code, run.stdout.as_str()), (Some(0), ""), "{}", run.stderr);
+            assert_eq!(file.begin(), begin, "{to}");
+            assert!(!run.stderr.contains("whatever its name"), "{}", run.stderr);
+        }
+    }
+    // What is given for all outputs counts more, and that is said where the name says something else.
+    let (json, text) = (Written::new("b.json"), Written::new("b.txt"));
+    let both =
+        run(&[&listing[..], &["--format", "csv", "-o", json.path(), "-o", &format!("{},format=text", text.path())]]
+            .concat());
+    assert_eq!((both.code, json.begin().as_str(), text.begin().as_str()), (Some(0), "event,time,m", "STATE       "));
+    let want = format!("{} gets csv as --format says, whatever its name ends with", json.path());
+    assert!(both.stderr.contains(&want) && !both.stderr.contains("b.txt"), "{}", both.stderr);
+    let quiet = run(&[&listing[..], &["--json", "-q", "-o", text.path()]].concat());
+    assert_eq!((quiet.code, text.begin().as_str()), (Some(0), "{\"schema\":1,"));
+    assert!(!quiet.stderr.contains("whatever its name"), "{}", quiet.stderr);
+    let said = run(&[&listing[..], &["--json", "-o", text.path()]].concat());
+    assert!(said.stderr.contains("gets json as --json says"), "{}", said.stderr);
+    assert_refused(&["story", "80", "-o", "/tmp/y.csv"], &["a story is not a row", "Usage: tcptrace story"]);
+    assert_refused(&["--summary", "-o", "/tmp/y.csv"], &["csv has rows for events or findings only"]);
 }

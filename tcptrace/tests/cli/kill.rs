@@ -20,7 +20,7 @@ fn it_wants_to_be_told_which_sockets_to_end() {
 
 #[test]
 fn what_it_cannot_take_is_named() {
-    assert_refused(&["kill", "4711"], &["4711", "is not cookie:N"]);
+    assert_refused(&["kill", "4711"], &["`4711` is a number"]);
     assert_refused(&["kill", "cookie:0"], &["cookie:0", "is not cookie:N"]);
     assert_refused(&["kill", "--finding", "leak"], &["leak", "close-wait-leak"]);
     assert_refused(&["kill", "--state", "CLOSE_WAIT", "--max", "0"], &["--max", "1 to 1000000"]);
@@ -34,5 +34,15 @@ fn its_help_says_what_both_ends_see() {
     assert_eq!(help.code, Some(0));
     for words in ["Without --yes nothing is ended", "ECONNABORTED", "RST", "Exit codes: 0", "--listeners", "--max"] {
         assert!(help.stdout.contains(words), "{words}: {}", help.stdout);
+    }
+}
+
+#[test]
+fn its_usage_and_its_filter_are_its_own() {
+    assert_refused(&["kill", "--yes"], &["Usage: tcptrace kill [OPTIONS]"]);
+    let told = run(&["kill", "--state", "CLOSE_WAIT", "--comm", "nginx", "--explain-filter"]);
+    assert_eq!((told.code, told.stderr.as_str()), (Some(0), ""));
+    for words in ["filter:      state == CLOSE_WAIT && comm == \"nginx\"\n", "in kernel:   nothing\n", "--finding"] {
+        assert!(told.stdout.contains(words), "{words}: {}", told.stdout);
     }
 }

@@ -16,6 +16,7 @@ mod explain;
 mod filters;
 mod forms;
 mod kill;
+mod listed;
 mod plugin;
 #[path = "../support/records.rs"]
 #[allow(dead_code, reason = "other tests use all of it")]

@@ -2,6 +2,12 @@
 
 use std::fs;
 
+use tcptrace::pipeline::recording::{
+    chunk::{ChunkKind, Compressor, RawChunk},
+    header::Header,
+};
+use tcptrace_common::record::WIRE_VERSION;
+
 use super::{assert_refused, run};
 
 /// A recording of version 1, which the golden tests keep.
@@ -25,6 +31,15 @@ fn each_view_shows_what_was_recorded() {
     assert!(summary.stdout.contains("ESTABLISHED") && !summary.stdout.contains("10.0.0.2"), "{}", summary.stdout);
     let sockets = run(&["replay", RECORDING, "sockets"]);
     assert!(sockets.stdout.contains("LISTEN") && sockets.stdout.contains("nginx"), "{}", sockets.stdout);
+    // Events alone say nothing about queues and holders.
+    let unlisted = run(&["replay", RECORDING, "sockets", "--at", "+1ms", "--state", "established", "-f", "json"]);
+    assert!(
+        unlisted.stdout.contains(r#""receive_queue":null"#)
+            && unlisted.stdout.contains(r#""held_by":"unknown""#)
+            && unlisted.stdout.contains(r#""age_ns":300000,"#),
+        "{}",
+        unlisted.stdout
+    );
     let story = run(&["replay", RECORDING, "story", "443"]);
     assert_eq!(story.code, Some(0), "{}", story.stderr);
     assert!(story.stdout.contains(" ⇄ "), "{}", story.stdout);
@@ -76,8 +91,24 @@ fn what_is_no_recording_is_named() {
         let (code, stderr) = told(bytes);
         assert!(code == Some(1) && stderr.contains(words) && stderr.contains(path), "{stderr}");
     }
+    // A whole chunk with a right checksum, which says nothing.
+    let chunk = RawChunk { kind: ChunkKind::Inputs, times: 0..=1, inputs: 1, bytes: b"nothing".to_vec() };
+    let header = Header { wire: WIRE_VERSION, ..Header::default() }.encode();
+    let (code, stderr) = told(&[&header[..], Compressor::new().unwrap().encode(&chunk).unwrap()].concat());
+    let words = format!("{path}: damaged: the content of a chunk; what follows byte {} is missing", header.len());
+    assert!(code == Some(0) && stderr.contains(&words), "{stderr}");
     let (code, stderr) = told(&whole[..whole.len() - 20]);
     assert!(code == Some(0) && stderr.contains("missing"), "{stderr}");
+    // A link leads to a recording, with the older files beside it.
+    let link = folder.join("link");
+    std::os::unix::fs::symlink(RECORDING, &link).unwrap();
+    let linked = run(&["replay", link.to_str().unwrap(), "-f", "csv"]);
+    assert_eq!((linked.code, linked.stdout), (Some(0), run(&["replay", RECORDING, "-f", "csv"]).stdout));
+    for place in ["/dev/zero", "/"] {
+        let refused = run(&["replay", place]);
+        let words = format!("cannot replay {place}: it is not a regular file");
+        assert!(refused.code == Some(1) && refused.stderr.contains(&words), "{}", refused.stderr);
+    }
     fs::remove_dir_all(&folder).unwrap();
     let gone = run(&["replay", path]);
     assert!(gone.code == Some(1) && gone.stderr.contains(path), "{}", gone.stderr);
@@ -88,8 +119,16 @@ fn what_makes_no_sense_is_refused() {
     assert_refused(&["record"], &["--write <FILE>"]);
     assert_refused(&["record", "-w", "x", "--max-size", "1KiB"], &["--max-size", "at least 1MiB"]);
     assert_refused(&["--record-keep", "2h"], &["--record <FILE>"]);
+    assert_refused(&["--record-on-finding", "info"], &["--record <FILE>"]);
+    assert_refused(&["record", "-w", "x", "--on-finding", "bad"], &["--on-finding", "bad", "info, warning, critical"]);
     assert_refused(&["replay", RECORDING, "--aggregate"], &["--aggregate", "--summary"]);
     assert_refused(&["replay", RECORDING, "--port", "80", "stuck"], &["after the command"]);
+    assert_refused(&["record", "-w", "x", "--on-finding", "info", "--port", "80"], &["--on-finding", "all sockets"]);
+    assert_refused(&["record", "-w", "x", "--where", "rtt > 5ms"], &["cannot decide", "rtt", "tcptrace replay"]);
+    assert_refused(&["replay", RECORDING, "rates"], &["no recording has", "summary", "--interval"]);
+    assert_refused(&["replay", RECORDING, "kill"], &["`kill` is a command", "tcptrace kill --help"]);
+    let turned = run(&["replay", RECORDING, "--from", "+2ms", "--to", "+1ms"]);
+    assert!(turned.code == Some(1) && turned.stderr.contains("--from is later than --to"), "{}", turned.stderr);
     let scraped = run(&["replay", RECORDING, "-o", "prometheus:9437"]);
     assert!(scraped.code == Some(1) && scraped.stderr.contains("live runs"), "{}", scraped.stderr);
 }

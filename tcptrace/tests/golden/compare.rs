@@ -108,11 +108,20 @@ fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
+/// As [`compare`], for files in a folder of their own, which holds nothing else.
+pub(crate) fn compare_in(folder: &str, files: &[(String, String)]) {
+    compare_at(&directory().join(folder), files, |_| true);
+}
+
 /// Compares `files` (names and what they should hold now) with those of the directory that `is_ours` by their names.
 /// All that differs is told at once; a file that nothing makes any more is a difference too.
 pub(crate) fn compare(files: &[(String, String)], is_ours: impl Fn(&str) -> bool) {
+    compare_at(&directory(), files, is_ours);
+}
+
+fn compare_at(directory: &Path, files: &[(String, String)], is_ours: impl Fn(&str) -> bool) {
     let bless = env::var_os(BLESS).is_some_and(|value| value == "1");
-    let mut stale: BTreeSet<_> = fs::read_dir(directory())
+    let mut stale: BTreeSet<_> = fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .filter(|name| is_ours(name))
@@ -122,7 +131,7 @@ pub(crate) fn compare(files: &[(String, String)], is_ours: impl Fn(&str) -> bool
         assert!(is_ours(name), "{name} would not be looked for");
         let now = &settled(name, now);
         stale.remove(name);
-        let path = directory().join(name);
+        let path = directory.join(name);
         if bless {
             fs::write(path, now).unwrap();
         } else {
@@ -131,7 +140,7 @@ pub(crate) fn compare(files: &[(String, String)], is_ours: impl Fn(&str) -> bool
     }
     for name in stale {
         if bless {
-            fs::remove_file(directory().join(name)).unwrap();
+            fs::remove_file(directory.join(name)).unwrap();
         } else {
             differences.push(format!("{name}: no story makes it any more"));
         }

@@ -14,7 +14,7 @@ use tcptrace::{
         socket::{ConnectionInfo, Keepalive, Kind, ListedSocket, TimerKind},
         state::State,
     },
-    pipeline::{input::Input, route::Renderer, session::Session, settings::SessionSettings},
+    pipeline::{route::Renderer, session::Session, settings::SessionSettings},
     render::{
         csv::{Csv, Rows},
         text::{StuckText, TextOptions},
@@ -28,8 +28,6 @@ use tcptrace_common::{
     state::{CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT},
 };
 
-use unicode_width::UnicodeWidthStr as _;
-
 use crate::{
     compare::compare,
     listings::{listed, timewait},
@@ -37,7 +35,7 @@ use crate::{
     support::{
         listing::{NETNS, holder, timer},
         records::{Life, START_NS, Stream, process},
-        replay::{json, output, page, plain, session, settings, text},
+        replay::{json, output, plain, session, settings, text},
         rfc4180,
     },
 };
@@ -49,9 +47,9 @@ const MS: u64 = 1_000_000;
 const S: u64 = 1000 * MS;
 
 /// A session, and the events that it did not get yet.
-struct Run {
-    stream: Stream,
-    session: Session,
+pub(crate) struct Run {
+    pub(crate) stream: Stream,
+    pub(crate) session: Session,
     counters: NetCounters,
 }
 
@@ -62,7 +60,7 @@ fn thresholds() -> Thresholds {
 }
 
 impl Run {
-    fn new(renderer: Renderer) -> Self {
+    pub(crate) fn new(renderer: Renderer) -> Self {
         Self::with(settings(), renderer)
     }
 
@@ -74,7 +72,7 @@ impl Run {
     }
 
     /// All that has happened is taken in and looked at, then `time` goes by.
-    fn wait(&mut self, time: Duration) {
+    pub(crate) fn wait(&mut self, time: Duration) {
         for record in split(&std::mem::take(&mut self.stream.bytes)) {
             self.session.ingest(record.unwrap());
         }
@@ -285,7 +283,7 @@ fn losses(run: &mut Run) {
 }
 
 /// What is stuck, and what presses, all from one listing.
-fn stuck(run: &mut Run) {
+pub(crate) fn stuck(run: &mut Run) {
     run.wait(Duration::from_secs(3 * 3600));
     let now_ns = run.stream.now_ns;
     let life = |state, local: &str, remote: &str| {
@@ -462,23 +460,13 @@ fn alone(scene: Scene) -> String {
     output(&mut run.session)
 }
 
-/// The report on a scene.
-fn report(scene: Scene) -> String {
-    let mut run = Run::new(page());
-    run.session.apply(&Input::Clock(run.stream.now_ns, run.session.context.wall));
-    scene(&mut run);
-    run.session.finish(run.stream.now_ns);
-    run.session.end(run.stream.now_ns, "interrupted", &[]);
-    output(&mut run.session)
-}
-
 /// All scenes.
 pub(crate) fn all_json() -> String {
     ALL.iter().map(|(_, scene)| played(*scene, json())).collect::<String>() + &alone(stuck)
 }
 
-fn list(color: bool, redraws: bool) -> Renderer {
-    Renderer::Stuck(StuckText::new(color, redraws, plain().time))
+fn list(color: bool) -> Renderer {
+    Renderer::Stuck(StuckText::new(color, plain().time))
 }
 
 #[test]
@@ -488,21 +476,14 @@ fn findings_among_events_and_alone() {
         files.push((format!("{FOUND}{name}.txt"), played(*scene, text(plain()))));
         files.push((format!("{FOUND}{name}.json"), played(*scene, json())));
     }
-    files.push((format!("{FOUND}list.txt"), played(stuck, list(false, false))));
-    files.push((format!("{FOUND}list_color.txt"), played(stuck, list(true, false))));
-    for (columns, rows) in [(60, 24), (80, 12), (80, 24), (120, 200)] {
-        let on_screen = played_on(stuck, list(false, true), Some(Screen { columns, rows }));
-        files.push((format!("{FOUND}list_{columns}x{rows}.txt"), on_screen));
-    }
+    files.push((format!("{FOUND}list.txt"), played(stuck, list(false))));
+    files.push((format!("{FOUND}list_color.txt"), played(stuck, list(true))));
     let narrow = TextOptions { fits: true, ..plain() };
     files.push((format!("{FOUND}leak_60.txt"), played_on(leak, text(narrow), Some(Screen { columns: 60, rows: 24 }))));
     files.push((format!("{FOUND}stuck.csv"), played(stuck, findings_csv())));
     files.push((format!("{FOUND}alone.json"), alone(stuck)));
     let options = TextOptions { color: true, ..plain() };
     files.push((format!("{FOUND}leak_color.txt"), played(leak, text(options))));
-    for (name, scene) in [("leak", leak as Scene), ("stuck", stuck)] {
-        files.push((format!("{FOUND}{name}.html"), report(scene)));
-    }
     compare(&files, |name| name.starts_with(FOUND));
 }
 
@@ -539,7 +520,7 @@ fn a_finding_takes_four_lines_at_most() {
 
 #[test]
 fn findings_of_one_kind_are_explained_once() {
-    let printed = played(stuck, list(false, false));
+    let printed = played(stuck, list(false));
     for line in printed.lines().filter(|line| line.contains("-> ")) {
         assert_eq!(printed.matches(line).count(), 1, "{line}");
     }
@@ -548,39 +529,12 @@ fn findings_of_one_kind_are_explained_once() {
 
 #[test]
 fn nothing_wrong_is_said_so() {
-    let mut run = Run::new(list(false, false));
+    let mut run = Run::new(list(false));
     run.session.end_interval(START_NS);
     assert_eq!(
         output(&mut run.session),
         "05:06:07  nothing is beyond its threshold after checking 0 sockets for 0ns\n"
     );
-    let mut run = Run::new(list(false, true));
-    run.session.context.screen = Some(Screen { columns: 80, rows: 24 });
-    leak(&mut run);
-    run.session.end_interval(START_NS);
-    assert_eq!(
-        output(&mut run.session),
-        "\u{1b}[H05:06:07  nothing is beyond its threshold after checking 1 socket for 0ns\u{1b}[K\n\u{1b}[J",
-        "it is over"
-    );
-}
-
-#[test]
-fn the_worst_finding_stays_on_a_screen_of_any_size() {
-    let whole = played(stuck, list(false, false));
-    let worst = whole.lines().find(|line| line.starts_with("!! ")).unwrap();
-    let kind = worst.split_whitespace().nth(2).unwrap();
-    for rows in 4..40 {
-        for columns in [60, 80, 120] {
-            let shown = played_on(stuck, list(false, true), Some(Screen { columns, rows }));
-            let shown = shown.replace("\u{1b}[H", "").replace("\u{1b}[K", "").replace("\u{1b}[J", "");
-            let lines: Vec<_> = shown.lines().collect();
-            assert!(lines.len() < rows, "{columns}x{rows} scrolls: {shown}");
-            assert!(lines.iter().all(|line| line.width() <= columns), "{columns}x{rows} breaks lines: {shown}");
-            assert!(shown.contains(kind), "{columns}x{rows}: {shown}");
-            assert!(rows < 12 || shown.contains("-> "), "{columns}x{rows} does not say what helps: {shown}");
-        }
-    }
 }
 
 #[test]

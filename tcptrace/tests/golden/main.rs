@@ -15,6 +15,7 @@ mod listings;
 mod outputs;
 mod rates;
 mod recordings;
+mod screens;
 mod sockets;
 mod stories;
 #[path = "../support/mod.rs"]

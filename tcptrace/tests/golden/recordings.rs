@@ -164,7 +164,7 @@ fn version_1_is_read() {
                 Frame::Input(input) => _ = session.apply(input),
                 Frame::Lost(inputs) => lost += inputs,
                 Frame::Owner(owner) => _ = session.context.names.processes.is_settled(owner),
-                Frame::Cgroup(..) | Frame::Executable(..) | Frame::Places(..) | Frame::Refused(..) => {}
+                Frame::Cgroup(..) | Frame::Refused(..) => {}
             }
             frames.push(format!("{frame:?}").split(['(', ' ']).take(2).collect::<Vec<_>>().join(" "));
             Ok(())

@@ -9,11 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
+
 use crate::{
     Test,
     actor::Actor,
     net::{self, LOCALHOST, enter_new_netns, exchange, listen, listen_on, pair, port, settle},
-    tracer::{Events, Tracer},
+    tracer::{Events, Removed, Tracer, temporary},
 };
 
 /// The tests of this file.
@@ -28,6 +30,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("PID of a process that listens shows its service", pid_of_listener),
     ("PID's sockets are let go with their owner", pid_lets_go),
     ("cgroup", cgroup),
+    ("expressions select the same in the kernel and after it", expressions),
+    ("times of expressions are measured and right", expression_times),
+    ("excluded networks", excluded_networks),
+    ("executable and unit, whose names are read elsewhere", by_names),
 ];
 
 /// One connection from a client to `to`, with a short exchange, closed by the client first.
@@ -277,4 +283,177 @@ fn cgroup() {
         assert_eq!(event["pid"], pid, "{event:#}");
         assert_eq!(event["cgroup"], format!("/{name}/below"), "{event:#}");
     }
+}
+
+/// An expression, and what it selects among all events.
+type Case = (&'static str, fn(&Value) -> bool);
+
+const CASES: &[Case] = &[
+    ("state == CLOSE_WAIT && lport == 6407", |event| {
+        event["local_port"] == 6407 && (event["old_state"] == "CLOSE_WAIT" || event["new_state"] == "CLOSE_WAIT")
+    }),
+    ("event == transition && (rport == 6407 || lport == 6408 && new != ESTABLISHED)", |event| {
+        event["event"] == "transition"
+            && (event["remote_port"] == 6407 || event["local_port"] == 6408 && event["new_state"] != "ESTABLISHED")
+    }),
+    ("port != 6408 && new == ESTABLISHED && uid == 0 && comm != nobody", |event| {
+        event["local_port"] != 6408
+            && event["remote_port"] != 6408
+            && event["new_state"] == "ESTABLISHED"
+            && event["uid"] == 0
+    }),
+    ("raddr == 127.0.0.2:6407 || laddr == 127.0.0.3:6408", |event| {
+        event["remote_address"] == "127.0.0.2" && event["remote_port"] == 6407
+            || event["local_address"] == "127.0.0.3" && event["local_port"] == 6408
+    }),
+    ("addr != 127.0.0.2 && port in {6407, 6408}", |event| {
+        event["local_address"] != "127.0.0.2" && event["remote_address"] != "127.0.0.2"
+    }),
+];
+
+/// What identifies an event in the output of every tracer that saw it, and how its duration is known.
+fn identity(event: &Value) -> String {
+    let names = ["cookie", "event", "old_state", "new_state", "local_port", "remote_port", "pid", "time_source"];
+    names.map(|name| event[name].to_string()).join(" ")
+}
+
+fn expressions() {
+    let netns = enter_new_netns();
+    let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let listeners = [6407, 6408].map(|port| listen_on(SocketAddr::new(any, port)).0);
+    let all = Tracer::here(&["--poll", "off"]);
+    let tracers: Vec<_> = CASES
+        .iter()
+        .map(|(text, _)| {
+            let flags = ["--netns", "self", "--poll", "off", "--where", text, "--format", "json"];
+            [&["--findings", "off"][..], &[]].map(|off| Tracer::start(&[&flags[..], off].concat()))
+        })
+        .collect();
+    for (listener, port) in listeners.iter().zip([6407, 6408]) {
+        for last in 1..4 {
+            connection(listener, SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)), port));
+        }
+    }
+    settle();
+    let of_life = |run: crate::tracer::Run| -> Vec<Value> {
+        let Events(events) = run.events(netns);
+        events.into_iter().filter(|event| event["event"] == "transition").collect()
+    };
+    let all = of_life(all.stop());
+    assert!(all.len() >= 60, "{}", all.len());
+    for ((text, is_it), tracers) in CASES.iter().zip(tracers) {
+        let mut want: Vec<_> = all.iter().filter(|event| is_it(event)).map(identity).collect();
+        want.sort();
+        assert!(!want.is_empty() && want.len() < all.len(), "{text}");
+        for (place, tracer) in ["in the kernel", "in tcptrace"].iter().zip(tracers) {
+            let events = of_life(tracer.stop());
+            let mut got: Vec<_> = events.iter().map(identity).collect();
+            got.sort();
+            assert_eq!(got, want, "{text}, {place}");
+        }
+    }
+}
+
+fn expression_times() {
+    let netns = enter_new_netns();
+    let (listener, to) = listen(LOCALHOST);
+    let port = to.port();
+    let text = format!("lport == {port} && age >= 150ms && new in {{CLOSE_WAIT, LAST_ACK}}");
+    let tracers = [&["--findings", "off"][..], &[]]
+        .map(|off| Tracer::start(&[&["--netns", "self", "--format", "json", "--where", &text][..], off].concat()));
+    let (slow, slow_server) = pair(&listener, to);
+    let begun = Instant::now();
+    std::thread::sleep(Duration::from_millis(200));
+    let established = begun.elapsed();
+    let slow_port = self::port(&slow);
+    drop(slow);
+    net::wait_for_fin(&slow_server);
+    let begun = Instant::now();
+    std::thread::sleep(Duration::from_millis(180));
+    let waited = begun.elapsed();
+    drop(slow_server);
+    for _ in 0..5 {
+        connection(&listener, to);
+    }
+    settle();
+    for tracer in tracers {
+        let Events(events) = tracer.stop().events(netns);
+        let ns = |event: &Value| Duration::from_nanos(event["time_in_old_state_ns"].as_u64().unwrap());
+        for event in events.iter().filter(|event| event["event"] == "transition") {
+            assert!(ns(event) >= Duration::from_millis(150), "{event:#}");
+        }
+        let life = Events(events).life(port, slow_port);
+        assert!(ns(life.entering("CLOSE_WAIT")) >= established, "{:#?}", life.0);
+        assert!(ns(life.entering("LAST_ACK")) >= waited, "{:#?}", life.0);
+        assert_eq!(life.0.len(), 2, "{:#?}", life.0);
+    }
+}
+
+fn excluded_networks() {
+    let netns = enter_new_netns();
+    let (listener, bound) = listen(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    let to = |last: u8| SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)), bound.port());
+    let run = |flags: &[&str]| {
+        let tracer = Tracer::here(flags);
+        for last in 1..4 {
+            connection(&listener, to(last));
+        }
+        connection(&listener, SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), bound.port()));
+        settle();
+        let run = tracer.stop();
+        let filtered = run.records().last().unwrap()["filtered"].as_u64().unwrap();
+        let Events(events) = run.events(netns);
+        (transitions(&events), events, filtered)
+    };
+    let (count, events, filtered) = run(&["--address", "!127.0.0.0/8"]);
+    assert_eq!(count, 10, "{events:#?}");
+    assert!(events.iter().all(|event| event["remote_address"] == "::1" || event["event"] == "summary"), "{events:#?}");
+    assert!(filtered >= 30, "in the kernel: {filtered}");
+    let (count, events, _) = run(&["--address", "!127.0.0.2,!::1"]);
+    assert_eq!(count, 20, "{events:#?}");
+    let (count, events, _) = run(&["--remote-address", "127.0.0.0/8,!127.0.0.3"]);
+    assert!(events.iter().all(|event| event["remote_address"] != "127.0.0.3"), "{events:#?}");
+    // The client's ends of two, and the server's of all three.
+    assert_eq!(count, 25, "{events:#?}");
+}
+
+fn by_names() {
+    let netns = enter_new_netns();
+    let (listener, to) = listen(LOCALHOST);
+    let port = to.port().to_string();
+    let copy = Removed(temporary("t-exe"));
+    fs::copy(std::env::current_exe().unwrap(), &copy.0).unwrap();
+    let exe = copy.0.display().to_string();
+    let tracers = [
+        Tracer::here(&["--latency=2s", "--exe", &exe]),
+        Tracer::start(&[
+            "--netns",
+            "self",
+            "--format",
+            "json",
+            "--latency=2s",
+            "--where",
+            &format!("exe == \"{exe}\""),
+        ]),
+        Tracer::here(&["--latency=2s", "--where", &format!("exe != \"{exe}\" && unit !~ \"^no-such\"")]),
+    ];
+    let mut holder = Actor::start_as(Command::new(&copy.0), "t-holder", &[&port]);
+    let (pid, client_port) = (holder.pid(), holder.says().parse::<u16>().unwrap());
+    let (server, _) = listener.accept().unwrap();
+    // Its names stay known.
+    tracers[0].wait_for_record("the connection", |record| record["pid"] == pid);
+    holder.kill();
+    net::wait_for_fin(&server);
+    drop(server);
+    settle();
+    let [by_flag, by_expression, others] = tracers.map(|tracer| tracer.stop().events(netns));
+    for events in [by_flag, by_expression] {
+        let life = events.life(client_port, to.port());
+        assert_eq!(life.entering("SYN_SENT")["executable"], exe, "{:#?}", life.0);
+        life.assert_closed_first();
+        assert!(events.of_kind("transition").all(|event| event["pid"] == pid), "{:#?}", events.0);
+    }
+    let of_server = others.life(to.port(), client_port);
+    of_server.assert_path("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE");
+    assert!(others.of_kind("transition").all(|event| event["pid"] != pid), "{:#?}", others.0);
 }

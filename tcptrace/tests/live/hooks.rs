@@ -5,6 +5,7 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt as _,
+    path::Path,
     process::Command,
     sync::{
         Arc, Mutex,
@@ -21,6 +22,7 @@ use crate::{
     Test,
     net::{self, LOCALHOST, enter_new_netns, listen, pair, wait_for_fin, wait_until},
     outputs::{Folder, number, records, state_of},
+    privileges::with_host_proc_in,
     tracer::{Tracer, binary},
 };
 
@@ -29,6 +31,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a program gets each finding and its exit code counts", program),
     ("a webhook that fails gets the finding later", failing_webhook),
     ("a webhook that is slow or flooded delays nobody", flooded_webhook),
+    ("a program has the container's own /proc, not the host's", own_proc),
     ("a plugin of Nagios says what is wrong and ends as Nagios wants", nagios),
 ];
 
@@ -76,6 +79,28 @@ fn program() {
     assert_eq!(number(&state, "refused"), 1, "{state:#}");
     assert!(run.stderr.contains("ended with exit code 3: cannot page"), "{}", run.stderr);
     assert!(run.stderr.contains("says: cannot page"), "{}", run.stderr);
+}
+
+fn own_proc() {
+    enter_new_netns();
+    let folder = Folder::new("own-proc");
+    let (script, got, proc) = (folder.file("hook"), folder.file("got"), folder.file("proc"));
+    fs::create_dir(&proc).unwrap();
+    // In the host's /proc another process has this PID, or none.
+    fs::write(&script, "#!/bin/sh\necho \"$$ $(cat /proc/$$/comm)\" > \"$1\"\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let (listener, to) = listen(LOCALHOST);
+    let _leak = leaked(&listener, to);
+    let hook = format!("exec:{script},arg={got},finding=close-wait-leak");
+    let flags = [&LEAKS[..], &["--duration", "3s", "-o", "stdout", "-o", &hook]].concat();
+    let output = with_host_proc_in(Path::new(&proc), &flags).output().unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && !stderr.contains("PID namespace"), "{stderr}");
+    let own = format!("[{}]", std::process::id());
+    assert!(stdout.contains("close-wait-leak") && stdout.contains(&own), "found by the host's /proc: {stdout}");
+    let said = fs::read_to_string(&got).unwrap();
+    let (pid, name) = said.trim().split_once(' ').unwrap();
+    assert!(pid.parse::<u32>().unwrap() < 100 && name == "hook", "{said}");
 }
 
 /// A server that answers as `answer` says, and keeps the bodies of all requests that it answered with success.

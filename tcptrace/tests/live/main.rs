@@ -38,6 +38,7 @@ mod sockets;
 mod ss;
 mod starts;
 mod story;
+mod top;
 mod tracer;
 
 use std::{
@@ -86,6 +87,7 @@ const SUITES: &[(&str, &[Test])] = &[
     ("compare", compare::TESTS),
     ("kill", kill::TESTS),
     ("recording", recording::TESTS),
+    ("top", top::TESTS),
     ("podman", containers::PODMAN),
     ("docker", containers::DOCKER),
     ("containerd", containers::CONTAINERD),

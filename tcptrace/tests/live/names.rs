@@ -1,6 +1,16 @@
 //! Names of processes at both ends: the right ones, or none.
 
-use std::{fs, net::SocketAddr, time::Duration};
+use std::{
+    ffi::CString,
+    fs,
+    net::{IpAddr, SocketAddr, UdpSocket},
+    ptr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
@@ -8,7 +18,7 @@ use crate::{
     Test,
     actor::Actor,
     net::{self, LOCALHOST, enter_new_netns, listen, settle},
-    tracer::{Run, Tracer},
+    tracer::{Removed, Run, Tracer, temporary},
 };
 
 /// The tests of this file.
@@ -17,6 +27,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a process keeps its names after its end, and another one with its PID does not get them", reused),
     ("secrets in arguments are masked", masked),
     ("text has short names and the peer", text),
+    ("names of hosts come apart from addresses, and a resolver that hangs delays nothing", resolved),
 ];
 
 /// Events wait for names for half of this, so that a busy machine has the time to read them.
@@ -149,4 +160,95 @@ fn text() {
     let lines: Vec<_> = run.lines.iter().filter(|line| line.contains(&client.to_string())).collect();
     assert!(lines.iter().any(|line| line.contains("peer t-holder[")), "{lines:#?}");
     assert!(!lines.iter().any(|line| line.contains("cgroup /")), "{lines:#?}");
+}
+
+/// Puts a file of this text over another one, for this thread and its children.
+fn cover(place: &str, text: &str) -> Removed {
+    let file = Removed(temporary("cover"));
+    fs::write(&file.0, text).unwrap();
+    let [from, to] = [file.0.to_str().unwrap(), place].map(|path| CString::new(path).unwrap());
+    // SAFETY: valid texts; a bind mount has neither type nor data.
+    let result = unsafe { libc::mount(from.as_ptr(), to.as_ptr(), ptr::null(), libc::MS_BIND, ptr::null()) };
+    assert_eq!(result, 0, "{place}: {}", std::io::Error::last_os_error());
+    file
+}
+
+/// The answer to a question for the name of an address (RFC 1035): a PTR record.
+fn dns_answer(question: &[u8], name: &str) -> Vec<u8> {
+    let end = 12 + question[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
+    let mut answer = question[..end].to_vec();
+    answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+    let labels: Vec<u8> =
+        name.split('.').flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat()).chain([0]).collect();
+    answer.extend([0xc0, 12, 0, 12, 0, 1, 0, 0, 0, 60, 0, labels.len() as u8]);
+    answer.extend(labels);
+    answer
+}
+
+fn resolved() {
+    let netns = enter_new_netns();
+    // SAFETY: takes numbers and texts that live; affects this thread alone.
+    unsafe {
+        assert_eq!(libc::unshare(libc::CLONE_NEWNS), 0, "{}", std::io::Error::last_os_error());
+        let flags = libc::MS_REC | libc::MS_PRIVATE;
+        assert_eq!(libc::mount(c"none".as_ptr(), c"/".as_ptr(), ptr::null(), flags, ptr::null()), 0);
+    }
+    let mut covers = vec![cover("/etc/resolv.conf", "nameserver 127.0.0.1\noptions timeout:25 attempts:1\n")];
+    if fs::exists("/etc/nsswitch.conf").unwrap() {
+        covers.push(cover("/etc/nsswitch.conf", "hosts: files dns\n"));
+    }
+    // A name server that knows one address, and never answers for another one.
+    let server = UdpSocket::bind("127.0.0.1:53").unwrap();
+    let hangs = Arc::new(AtomicBool::new(false));
+    let to = Arc::clone(&hangs);
+    std::thread::spawn(move || {
+        let mut question = [0; 512];
+        while let Ok((len, from)) = server.recv_from(&mut question) {
+            let digits: String =
+                question[12..len].iter().filter(|byte| byte.is_ascii_digit()).map(|byte| char::from(*byte)).collect();
+            if digits.starts_with("900127") {
+                let _ = server.send_to(&dns_answer(&question[..len], "db.example.test"), from);
+            } else if digits.starts_with("800127") {
+                to.store(true, Ordering::Relaxed);
+            }
+        }
+    });
+    let (listener, bound) = listen(IpAddr::from([0, 0, 0, 0]));
+    let tracer = Tracer::here(&["--resolve"]);
+    let connect = |last: u8| {
+        let to = SocketAddr::new(IpAddr::from([127, 0, 0, last]), bound.port());
+        drop(net::pair(&listener, to));
+    };
+    let of_host = |last: u8, is_named: bool| {
+        move |record: &Value| {
+            record["remote_address"] == format!("127.0.0.{last}") && record["remote_name"].is_string() == is_named
+        }
+    };
+    let named = || tracer.lines_from(0).iter().any(|line| line.contains("db.example.test"));
+    net::wait_until("the name", || {
+        connect(9);
+        named()
+    });
+    let record = tracer.wait_for_record("the name", of_host(9, true));
+    assert_eq!((&record["remote_address"], &record["remote_name"]), (&json!("127.0.0.9"), &json!("db.example.test")));
+    connect(8);
+    net::wait_until("a question without an answer", || hangs.load(Ordering::Relaxed));
+    connect(8);
+    for state in ["SYN_SENT", "ESTABLISHED"] {
+        let record = tracer.wait_for_record(state, |record| of_host(8, false)(record) && record["new_state"] == state);
+        assert_eq!(record["remote_name"], Value::Null);
+    }
+    let before = tracer.lines_from(0).len();
+    connect(9);
+    net::wait_until("what was known before", || {
+        tracer.lines_from(before).iter().any(|line| line.contains("db.example.test"))
+    });
+    let run = tracer.stop();
+    let events = run.events(netns);
+    assert!(events.of_kind("transition").count() > 20);
+    assert!(
+        !run.lines.iter().any(|line| line.contains("127.0.0.8") && line.contains("db.example")),
+        "{:#?}",
+        run.lines
+    );
 }

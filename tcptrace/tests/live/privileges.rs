@@ -180,7 +180,7 @@ fn host_proc() {
 }
 
 /// In a PID namespace of its own with a `/proc` of its own, as a container has it; the host's is mounted in `folder`.
-fn with_host_proc_in(folder: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn with_host_proc_in(folder: &Path, arguments: &[&str]) -> Command {
     let script = "mount --rbind /proc \"$0\" && mount -t proc proc /proc && exec \"$@\"";
     let mut command = Command::new("unshare");
     command.args(["--pid", "--fork", "--mount", "sh", "-c", script]).arg(folder).arg(binary()).args(arguments);

@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, symlink},
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -18,9 +18,12 @@ use crate::{
 pub(crate) const TESTS: &[Test] = &[
     ("a replay prints what the run printed", byte_for_byte),
     ("stories of a replay are those of the run", stories),
+    ("filters by name decide in a replay as in the run", by_names),
     ("what was not asked live is answered later", asked_later),
     ("a run that was killed is read up to its last second", killed),
     ("old files make room for new ones", segments),
+    ("the minutes around a finding are kept", around_a_finding),
+    ("what a filter rejects is not recorded", filtered),
     ("links are not followed and nobody else reads", private),
 ];
 
@@ -111,6 +114,35 @@ fn stories() {
     drop((client, server));
 }
 
+fn by_names() {
+    enter_new_netns();
+    let folder = Folder::new("recorded-names");
+    let (file, json, text) = (folder.file("r"), folder.file("json"), folder.file("text"));
+    let exe = std::env::current_exe().unwrap().display().to_string();
+    let outputs = [
+        format!("file:{json},format=json,where=exe == \"{exe}\" && unit !~ \"^no-such\""),
+        format!("file:{text},format=text"),
+    ];
+    let common = ["--netns", "self", "--time", "utc", "--exe", &exe, "--stuck-after", "CLOSE_WAIT=1s"];
+    let mut flags = common.to_vec();
+    flags.extend(["--record", &file]);
+    outputs.iter().for_each(|output| flags.extend(["-o", output.as_str()]));
+    let tracer = Tracer::start(&flags);
+    traffic();
+    let run = tracer.stop();
+    assert!(run.status.success(), "{}", run.stderr);
+    let (live_json, live_text) = (fs::read_to_string(&json).unwrap(), fs::read_to_string(&text).unwrap());
+    assert!(live_json.contains(r#""close-wait-leak""#) && live_text.lines().count() > 100, "{live_json}");
+    let (replayed, stderr, code) = replay(&file, &[&common[..], &["-f", "text"]].concat());
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_same(&live_text, &replayed);
+    let only = format!("stdout,format=json,where=exe == \"{exe}\" && unit !~ \"^no-such\"");
+    let (replayed, ..) = replay(&file, &[&common[..], &["-o", &only]].concat());
+    assert_same(&live_json, &replayed);
+    let (none, ..) = replay(&file, &["-f", "json", "--netns", "self", "--exe", "/no/such"]);
+    assert!(!none.contains(r#""event":"transition""#), "{none}");
+}
+
 fn asked_later() {
     enter_new_netns();
     let folder = Folder::new("later");
@@ -180,6 +212,62 @@ fn segments() {
     assert!(!stderr.contains("missing") && !stderr.contains("cut off"), "{stderr}");
     assert!(replayed.lines().filter(|line| line.contains(r#""new_state":"SYN_SENT""#)).count() >= 40, "{replayed}");
     assert_same(&fs::read_to_string(&json).unwrap(), &replayed);
+}
+
+fn filtered() {
+    enter_new_netns();
+    let folder = Folder::new("filtered");
+    let file = folder.file("r");
+    let (wanted, to) = listen(LOCALHOST);
+    let port = to.port().to_string();
+    let tracer = Tracer::start(&["record", "-w", &file, "--netns", "self", "--port", &port]);
+    connections(5);
+    let (client, server) = pair(&wanted, to);
+    drop((client, server));
+    settle();
+    let run = tracer.stop();
+    assert!(run.status.success(), "{}", run.stderr);
+    let (csv, stderr, code) = replay(&file, &["-f", "csv"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let events: Vec<_> = csv.lines().filter(|line| line.starts_with("transition")).collect();
+    assert!((10..20).contains(&events.len()) && events.iter().all(|line| line.contains(&port)), "{csv}");
+    assert!(stderr.contains("with the filter of that run"), "{stderr}");
+}
+
+fn around_a_finding() {
+    enter_new_netns();
+    let folder = Folder::new("around");
+    let file = folder.file("r");
+    let found = || -> Vec<String> {
+        let names = fs::read_dir(&folder.0).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("r.finding-")).collect()
+    };
+    let flags = ["record", "-w", &file, "--netns", "self", "--on-finding", "warning", "--stuck-after", "CLOSE_WAIT=1s"];
+    let tracer = Tracer::start(&flags);
+    let (listener, to) = listen(LOCALHOST);
+    let pairs: Vec<_> = (0..3).map(|_| pair(&listener, to)).collect();
+    let servers: Vec<_> = pairs.into_iter().map(|(_, server)| server).collect();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while found().is_empty() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let run = tracer.stop();
+    assert!(run.status.success(), "{}", run.stderr);
+    let names = found();
+    assert_eq!(names.len(), 1, "{names:?} {}", run.stderr);
+    assert!(names[0].ends_with("-close-wait-leak"), "{names:?}");
+    assert!(run.stderr.contains("keeping the minutes around close-wait-leak"), "{}", run.stderr);
+    assert!(run.stderr.contains("the minutes around a finding to a file of its own"), "{}", run.stderr);
+    let kept = folder.file(&names[0]);
+    assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
+    // FILE has two names now: the next run takes its place, and leaves what was kept.
+    let next = Tracer::start(&["record", "-w", &file, "--netns", "self"]).stop();
+    assert!(next.status.success(), "{}", next.stderr);
+    let (json, stderr, code) = replay(&kept, &["-f", "json", "--stuck-after", "CLOSE_WAIT=1s"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(json.contains(r#""new_state":"CLOSE_WAIT""#) && json.contains(r#""close-wait-leak""#), "{json}");
+    assert!(!stderr.contains("missing") && !stderr.contains("cut off"), "{stderr}");
+    drop((listener, servers));
 }
 
 fn private() {

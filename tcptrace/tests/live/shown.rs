@@ -28,6 +28,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("counts are exact at the end of a run", final_counts),
     ("findings alone are counted", findings_are_counted),
     ("a SYN from before the start has waited", syn_from_before),
+    ("stuck as a table of chosen columns, in a chosen order", stuck_columns),
 ];
 
 const CLIENTS: usize = 12;
@@ -355,4 +356,56 @@ fn syn_from_before() {
         assert!(told.contains("nothing is beyond its threshold after checking 2 sockets for "), "{told}");
         assert!(told.contains("; 1 SYN_SENT, oldest ≥"), "{told}");
     }
+}
+
+fn stuck_columns() {
+    enter_new_netns();
+    let mut held = Vec::new();
+    let mut leak = |count: usize| {
+        let (listener, to) = listen(LOCALHOST);
+        for _ in 0..count {
+            let (client, server) = pair(&listener, to);
+            drop(client);
+            net::wait_for_fin(&server);
+            held.push(server);
+        }
+        held.push(listener);
+        to.port()
+    };
+    let (few, many) = (leak(2), leak(5));
+    std::thread::sleep(Duration::from_millis(1500));
+    let stuck = |flags: &[&str]| {
+        let common = ["stuck", "--once", "--netns", "self", "--stuck-after", "CLOSE_WAIT=1s"];
+        let output = Command::new(binary()).args(common).args(flags).output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let columns = ["--columns", "severity,finding,local-port,count,age"];
+    for (sort, ports) in
+        [("count", [few, many]), ("-count", [many, few]), ("severity,local-port:desc", [few.max(many), few.min(many)])]
+    {
+        let text = stuck(&[&columns[..], &["--sort", sort]].concat());
+        let rows: Vec<Vec<&str>> = text.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
+        assert!(text.lines().next().unwrap().contains("2 findings"), "{text}");
+        assert_eq!(rows[0], ["severity", "finding", "local_port", "count", "age_ns"], "{text}");
+        assert_eq!(rows.len(), 3, "{text}");
+        assert_eq!(
+            [rows[1][2], rows[2][2]],
+            ports.map(|port| port.to_string()).each_ref().map(String::as_str),
+            "{text}"
+        );
+        assert!(rows[1][1] == "close-wait-leak" && rows[1][4].contains('s'), "{text}");
+    }
+    let csv = stuck(&[&columns[..], &["--format", "csv"]].concat());
+    assert!(csv.starts_with("severity,finding,local_port,count,age_ns\n"), "{csv}");
+    let json = stuck(&[&columns[..], &["--json"]].concat());
+    let records: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let finding = records.iter().find(|record| record["event"] == "finding").unwrap();
+    let names: Vec<_> = finding.as_object().unwrap().keys().map(String::as_str).collect();
+    let want = ["schema", "event", "time", "mono_ns", "severity", "finding", "local_port", "count", "age_ns"];
+    assert_eq!(names, want, "{finding:#}");
+    // Sentences may be sorted as well.
+    let text = stuck(&["--sort", "-count"]);
+    let position = |port: u16| text.find(&format!(":{port}")).unwrap();
+    assert!(position(many) < position(few), "{text}");
 }

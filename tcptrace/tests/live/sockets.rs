@@ -28,6 +28,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("processes and sockets that go meanwhile are no trouble", churn),
     ("without rights it lists its own namespace, and says what it cannot see", no_rights),
     ("what hidepid hides is counted", hidepid),
+    ("both ends on this host name each other's processes", peers),
 ];
 
 const WAYS: [&[&str]; 2] = [&[], &["--no-iter"]];
@@ -478,4 +479,44 @@ fn hidepid() {
         assert!(listed.end["skipped"]["processes_denied"].as_u64().unwrap() >= 1, "{:#}", listed.end);
         assert!(listed.stderr.contains("not read: "), "{}", listed.stderr);
     }
+}
+
+fn peers() {
+    enter_new_netns();
+    let (listener, to) = listen(LOCALHOST);
+    let port = to.port().to_string();
+    let mut holder = Actor::start("t-holder", &[&port]);
+    let (pid, client_port) = (holder.pid(), holder.says().parse::<u16>().unwrap());
+    let (server, _) = listener.accept().unwrap();
+    let pids = |row: &Value| -> Vec<u64> {
+        let peers = row["peer_holders"].as_array().unwrap();
+        peers.iter().map(|peer| peer["pid"].as_u64().unwrap()).collect()
+    };
+    let executable = std::env::current_exe().unwrap().display().to_string();
+    for way in WAYS {
+        let listed = sockets(&[way, &["--netns", "self", "--state", "ESTABLISHED"]].concat());
+        let (of_server, of_client) = (listed.row(to.port(), client_port), listed.row(client_port, to.port()));
+        assert_eq!(pids(of_server), [u64::from(pid)], "{of_server:#}");
+        let peer = &of_server["peer_holders"][0];
+        assert_eq!((&peer["command"], &peer["executable"]), (&"t-holder".into(), &executable.as_str().into()));
+        assert!(pids(of_client).contains(&u64::from(std::process::id())), "{of_client:#}");
+    }
+    // The other end may be in a state that is not wanted, and without a process.
+    drop(server);
+    net::wait_until("CLOSE_WAIT", || !sockets(&["--netns", "self", "--state", "CLOSE_WAIT"]).rows.is_empty());
+    let listed = sockets(&["--netns", "self", "--state", "CLOSE_WAIT"]);
+    assert_eq!(listed.rows.len(), 1, "{:#?}", listed.rows);
+    // Children of other tests may hold it until they run another program.
+    assert!(!listed.row(client_port, to.port())["peer_holders"].is_null(), "{:#?}", listed.rows);
+    let text = |flags: &[&str]| {
+        let output =
+            Command::new(binary()).args(["sockets", "--netns", "self", "-L", &port]).args(flags).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (again, _) = (Actor::start("t-holder", &[&port]), listener.accept().unwrap());
+    for flags in [&["--columns", "local,peer"][..], &["--pid"]] {
+        let text = text(flags);
+        assert!(text.contains("PEER") && text.contains(&format!("t-holder/{}", again.pid())), "{text}");
+    }
+    assert!(!text(&[]).contains("PEER"));
 }

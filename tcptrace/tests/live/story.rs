@@ -21,6 +21,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("the connection of a cookie, with its other end", cookie),
     ("connections that are open at the end", open_at_the_end),
     ("connect that fails before a SYN", never_sent),
+    ("an expression chooses whole connections, and the kernel leaves out the others", chosen_by_expression),
 ];
 
 /// What was printed.
@@ -236,4 +237,35 @@ fn cookie_of(socket: &Socket) -> u64 {
     };
     assert_eq!(result, 0);
     cookie
+}
+
+fn chosen_by_expression() {
+    enter_new_netns();
+    let (chosen, other) = (listen(6711), listen(6712));
+    let only = "lport == 6711 && new == CLOSE_WAIT";
+    let tracer = Tracer::start(&["story", "127.0.0.1", "--netns", "self", "--where", only, "--json"]);
+    let play = |listener: &Socket, port: u16, server_first: bool| {
+        let (client, server) = pair(listener, (LOCALHOST, port).into());
+        exchange(&client, &server, b"hello");
+        let (first, second) = if server_first { (server, client) } else { (client, server) };
+        drop(first);
+        net::wait_for_fin(&second);
+    };
+    play(&chosen, 6711, false);
+    play(&chosen, 6711, true); // the client is in CLOSE_WAIT
+    (0..5).for_each(|_| play(&other, 6712, false));
+    settle();
+    let run = tracer.stop();
+    assert!(run.status.success(), "{}", run.stderr);
+    let records = run.records();
+    let stories: Vec<_> = records.iter().filter(|record| record["event"] == "story").collect();
+    assert_eq!(stories.len(), 1, "{records:#?}");
+    let states = |side: &str| -> Vec<&str> {
+        let events = stories[0][side]["events"].as_array().unwrap();
+        events.iter().filter_map(|event| event["new_state"].as_str()).collect()
+    };
+    assert_eq!(states("left")[..2], ["SYN_SENT", "ESTABLISHED"], "{records:#?}");
+    assert_eq!(states("right"), ["SYN_RECV", "ESTABLISHED", "CLOSE_WAIT", "LAST_ACK", "CLOSE"], "{records:#?}");
+    let filtered = records.last().unwrap()["filtered"].as_u64().unwrap();
+    assert!(filtered >= 50, "the kernel drops the connections of the other port: {filtered}");
 }

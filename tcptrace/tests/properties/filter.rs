@@ -141,6 +141,26 @@ proptest! {
     }
 
     #[test]
+    fn what_limits_a_story_passes_all_events_of_the_connection(
+        expr in any_expr(), one in any_event(), others in prop::collection::vec(any_event(), 4),
+    ) {
+        // The kernel's programs wait until the local port is known, and listeners have no story.
+        let known = |end: SocketAddr| SocketAddr::new(end.ip(), end.port().max(1));
+        let (local, remote) = (known(one.socket.local), known(one.socket.remote));
+        let mut one = one;
+        (one.socket.local, one.socket.remote) = (local, remote);
+        if expr.selects(&EventSubject(&one), &mut Paths) {
+            let of_connection = expr.of_connection();
+            let kernel = of_connection.lower().kernel();
+            for (mut event, (local, remote)) in others.into_iter().zip([(local, remote), (remote, local)].into_iter().cycle()) {
+                (event.socket.local, event.socket.remote) = (local, remote);
+                prop_assert!(of_connection.selects(&EventSubject(&event), &mut Paths), "{} as {}: {:?}", expr, of_connection, event);
+                prop_assert!(selects(&kernel, &event), "{} as {:?}: {:?}", expr, kernel, event);
+            }
+        }
+    }
+
+    #[test]
     fn what_is_written_is_read_again(expr in any_expr(), events in prop::collection::vec(any_event(), 4)) {
         let text = expr.to_string();
         let again = Expr::parse(&text, &[]);

@@ -91,7 +91,7 @@ fn renderers(address: IpAddr) -> Vec<Renderer> {
         Renderer::Csv(Csv::new(Rows::Findings)),
         Renderer::Story(stories(), StoryForm::Json(Json::default())),
         Renderer::Story(stories(), StoryForm::Text(Ladder::new(false, plain().time))),
-        Renderer::Stuck(StuckText::new(false, false, plain().time)),
+        Renderer::Stuck(StuckText::new(false, plain().time)),
         page(),
     ]
 }

@@ -9,7 +9,6 @@ use tcptrace::{
         decode::split,
         event::{Command, Owner, OwnerSource, StartTicks},
         holders::{Holder, Holders},
-        names::PlaceNames,
         namespace::Namespace,
         place::Place,
         processes::{ProcessAnswer, ProcessNames, ProcessQuestion},
@@ -155,10 +154,6 @@ proptest! {
             Frame::Input(Input::Users(Cow::Owned(vec![(1000, texts[15].clone())]))),
             Frame::Input(Input::Services(Cow::Owned(vec![(80, texts[15].as_str().into())]))),
             Frame::Input(Input::Host(hosts[0], Some(format!("{}.example", texts[15])))),
-            Frame::Places(texts[3].clone(), PlaceNames {
-                units: vec![texts[3].clone()], containers: vec![texts[4].clone()], pods: vec![texts[7].clone()],
-            }),
-            Frame::Executable(700, start, command(&texts[0]), Some(texts[11].clone())),
             Frame::Owner(owner(0)),
             Frame::Input(Input::ListingBegun),
             Frame::Input(Input::Listed(ListingKind::All, Cow::Owned(snapshot))),

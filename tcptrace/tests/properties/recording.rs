@@ -4,6 +4,7 @@ use std::{borrow::Cow, io::Cursor};
 
 use proptest::{collection::vec, prelude::*, sample::Index};
 use tcptrace::{
+    findings::Thresholds,
     model::{
         keyed::Addresses,
         names::Names,
@@ -23,11 +24,15 @@ use tcptrace::{
             index::{self, Index as FileIndex},
             reader::{End, Reader},
         },
+        settings::SessionSettings,
     },
 };
 use tcptrace_common::{counters::Counters, record::WIRE_VERSION};
 
-use crate::any_record::any_record;
+use crate::{
+    any_record::any_record,
+    support::replay::{csv, json, plain, session, settings, text},
+};
 
 /// An input that owns what it has.
 #[derive(Clone, Debug)]
@@ -198,6 +203,87 @@ proptest! {
     }
 }
 
+/// The content of the chunks of the golden file, which has each kind of frame.
+fn golden() -> Vec<Vec<u8>> {
+    let file = include_bytes!("../golden/recordings/v1");
+    let mut reader = Reader::new(&file[..]).unwrap();
+    std::iter::from_fn(|| reader.next_chunk()).map(|chunk| chunk.bytes).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(192))]
+
+    /// Right checksums, wrong values: what is read is passed to a session with findings and each form of output.
+    #[test]
+    fn a_session_survives_whatever_a_recording_says(
+        flips in vec((any::<Index>(), any::<u8>()), 1..12), form in 0..3_usize,
+    ) {
+        let renderer = [text(plain()), json(), csv()].into_iter().nth(form).unwrap();
+        let settings = SessionSettings { findings: Some(Thresholds::default()), polls: true, ..settings() };
+        let mut session = session(settings, renderer);
+        for mut content in golden() {
+            for (at, byte) in &flips {
+                let at = at.index(content.len());
+                content[at] = *byte;
+            }
+            let _ = visit::<Error>(&content, |frame| {
+                if let Frame::Input(input) = frame {
+                    session.apply(&input);
+                }
+                Ok(())
+            });
+        }
+        session.apply(&Input::Evaluated(u64::MAX));
+        session.apply(&Input::Finished(u64::MAX));
+        prop_assert!(session.take().count() == 1);
+        for (what, size) in session.sizes() {
+            prop_assert!(size < 1 << 20, "{what}: {size}");
+        }
+    }
+}
+
+#[path = "../../../fuzz/run.rs"]
+mod fuzzed;
+
+/// The fuzz target on its corpus, and on mutated files of it: TCPTRACE_FUZZ_RUNS of them, else a thousand.
+#[test]
+fn the_fuzz_target_finds_nothing() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/recording");
+    let corpus = std::fs::read_dir(folder).unwrap().map(|entry| std::fs::read(entry.unwrap().path()).unwrap());
+    let corpus: Vec<_> = corpus.collect();
+    assert!(corpus.len() >= 3);
+    corpus.iter().for_each(|bytes| fuzzed::recording(bytes));
+    let runs = std::env::var("TCPTRACE_FUZZ_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(1000_u64);
+    let seed = std::env::var("TCPTRACE_FUZZ_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1_u64);
+    for run in 0..runs {
+        // SplitMix64: a run can be repeated by its number alone.
+        let mut state = seed << 40 | run;
+        let mut random = |below: usize| {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (mixed ^ mixed >> 31) as usize % below.max(1)
+        };
+        let mut bytes = corpus[random(corpus.len())].clone();
+        for _ in 0..=random(6) {
+            let at = random(bytes.len());
+            match random(6) {
+                0 => bytes.truncate(at.max(1)),
+                1 => bytes[at] = 0xff,
+                2 => bytes[at] ^= 1 << random(8),
+                3 => bytes.insert(at, random(256) as u8),
+                4 => {
+                    let part = bytes[at..(at + random(64)).min(bytes.len())].to_vec();
+                    let to = random(bytes.len());
+                    bytes.splice(to..to, part);
+                }
+                _ => bytes[at] = random(256) as u8,
+            }
+        }
+        fuzzed::recording(&bytes);
+    }
+}
+
 /// Lengths that the bytes do not have: neither memory nor time is spent on them.
 #[test]
 fn hostile_lengths_cost_nothing() {
@@ -212,8 +298,10 @@ fn hostile_lengths_cost_nothing() {
         }
     }
     // More records than there are.
-    let many = [&[10_u8][..], &[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]].concat();
-    assert!(visit::<Error>(&many, |_| Ok(())).is_err());
+    let many = [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
+    for len in [10, 9, 11, u32::MAX] {
+        assert!(visit::<Error>(&[&many[..], &len.to_le_bytes()].concat(), |_| Ok(())).is_err());
+    }
     let mut long = header().encode();
     long[10..14].copy_from_slice(&u32::MAX.to_le_bytes());
     assert_eq!(read(&long).unwrap_err(), Error::Header);

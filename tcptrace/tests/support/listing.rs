@@ -10,7 +10,7 @@ use tcptrace::{
         form::Form,
         json::Json,
         listing::Listing,
-        rows::{Cgroups, count, rows, sort, totals},
+        rows::{Cgroups, add_peers, count, rows, sort, totals},
         text::{Text, TextOptions},
     },
     model::{
@@ -248,7 +248,8 @@ pub(crate) fn printed(
 ) -> String {
     let (mut snapshot, cgroups) = (snapshot.clone(), cgroups());
     sort(&mut snapshot.sockets);
-    let rows = rows(&snapshot, selection, &cgroups);
+    let mut rows = rows(&snapshot, selection, &cgroups);
+    add_peers(&mut rows, &snapshot);
     let wall = WallOffset(1_772_597_167_250_000_000);
     let form = form(Listing { snapshot: &snapshot, wall, totals: totals(&rows), by, age_unknown: None });
     let mut all = Vec::new();

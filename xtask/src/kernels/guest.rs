@@ -1,7 +1,6 @@
 //! Runs a virtual machine and reads its console.
 
 use std::{
-    collections::BTreeMap,
     env,
     io::{BufRead as _, BufReader},
     process::{Command, Stdio},
@@ -14,7 +13,11 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use xtask::programs;
 
-use super::{Args, Kernel, Variant, image::Disk};
+use super::{
+    image::Disk,
+    kernel::{Kernel, Variant},
+    outcome::Outcome,
+};
 use crate::arch::Arch;
 
 /// The suites of live tests that need nothing but a kernel.
@@ -37,39 +40,10 @@ const SUITES: [&str; 14] = [
 /// What runs where something is missing.
 const SHORT: [&str; 2] = ["lives", "sockets"];
 
-/// What a kernel's run came to.
-#[derive(Default)]
-pub(super) struct Outcome {
-    /// As `uname -r` names it.
-    pub(super) release: String,
-    /// What `tcptrace doctor` says of the machine and of each hook: name, status and value.
-    pub(super) checks: Vec<[String; 3]>,
-    /// Tests that passed, and that were ignored, by suite.
-    pub(super) suites: BTreeMap<String, (u64, u64)>,
-    /// What failed: tests, or the machine itself.
-    pub(super) failed: Vec<String>,
-}
-
-impl Outcome {
-    /// A machine that did not run.
-    pub(super) fn broken(why: String) -> Self {
-        Self { failed: vec![why], ..Self::default() }
-    }
-
-    pub(super) fn summary(&self) -> String {
-        let (passed, ignored) = self.totals();
-        format!("{}: {passed} passed, {} failed, {ignored} ignored", self.release, self.failed.len())
-    }
-
-    pub(super) fn totals(&self) -> (u64, u64) {
-        self.suites.values().fold((0, 0), |(passed, ignored), (more, others)| (passed + more, ignored + others))
-    }
-}
-
 /// Boots the kernel and runs the tests.
-pub(super) fn run(kernel: &Kernel, disk: &Disk, args: &Args) -> Result<Outcome> {
+pub(super) fn run(kernel: &Kernel, disk: &Disk, suite: Option<&str>, within: Duration) -> Result<Outcome> {
     let all: &[&str] = if kernel.variant == Variant::Usual { &SUITES } else { &SHORT };
-    let is_wanted = |suite: &&&str| args.suite.as_ref().is_none_or(|wanted| suite.contains(wanted.as_str()));
+    let is_wanted = |name: &&&str| suite.is_none_or(|wanted| name.contains(wanted));
     let suites: Vec<_> = all.iter().filter(is_wanted).copied().collect();
     let mut machine = machine(kernel);
     let lockdown = if kernel.variant == Variant::Lockdown { "lsm=lockdown lockdown=confidentiality" } else { "" };
@@ -89,7 +63,7 @@ pub(super) fn run(kernel: &Kernel, disk: &Disk, args: &Args) -> Result<Outcome> 
         }
     });
     let (mut outcome, mut console) = (Outcome::default(), Console::default());
-    let deadline = Instant::now() + Duration::from_secs(args.within);
+    let deadline = Instant::now() + within;
     while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
         console.read(&line, &mut outcome);
     }

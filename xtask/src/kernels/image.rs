@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use xtask::programs;
 
 use super::{
-    Kernel, Variant,
+    kernel::{Kernel, Variant},
     packages::{self, Apt},
 };
 use crate::arch::Arch;

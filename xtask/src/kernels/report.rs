@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use super::guest::Outcome;
+use super::outcome::Outcome;
 
 /// The page, with a row for each kernel and for each check.
 pub(super) fn write(outcomes: &[(&str, Outcome)]) -> String {

@@ -6,6 +6,7 @@
 
 mod pages;
 mod play;
+mod screen;
 mod svg;
 
 use std::{
@@ -32,6 +33,8 @@ pub(crate) struct Args {
 
 /// The pictures: outputs, and the paragraph of each that is drawn.
 const PICTURES: [(&str, usize); 2] = [("trace", 1), ("story", 2)];
+/// Pictures of whole screens.
+const SCREENS: [&str; 1] = ["top"];
 
 /// Builds the tracer and writes the files as the caller; only the run in between is root's.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
@@ -45,12 +48,21 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         None => builds::tracer(&root, true)?,
     };
     let shots = shoot(&tracer)?;
-    for (name, paragraph) in PICTURES {
-        let shot = shots.iter().find(|shot| shot.name == name).with_context(|| format!("no output called {name}"))?;
+    let named =
+        |name: &str| shots.iter().find(|shot| shot.name == name).with_context(|| format!("no output called {name}"));
+    let write = |name: &str, line: &str, lines: &[&str]| {
         let file = root.join(format!("docs/pictures/{name}.svg"));
-        fs::write(&file, svg::draw(&shot.line, &shot.paragraphs(paragraph, paragraph)))
-            .with_context(|| file.display().to_string())?;
+        fs::write(&file, svg::draw(line, lines)).with_context(|| file.display().to_string())?;
         println!("wrote docs/pictures/{name}.svg");
+        anyhow::Ok(())
+    };
+    for (name, paragraph) in PICTURES {
+        let shot = named(name)?;
+        write(name, &shot.line, &shot.paragraphs(paragraph, paragraph))?;
+    }
+    for name in SCREENS {
+        let shot = named(name)?;
+        write(name, &shot.line, &shot.stdout.trim_end().lines().collect::<Vec<_>>())?;
     }
     for page in pages::update(&root, &shots)? {
         println!("wrote {page}");

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::svg;
+use super::{screen, svg};
 use xtask::netns;
 
 /// What a command line printed.
@@ -60,6 +60,10 @@ const AT_THE_END: [(&str, &str); 4] = [
     ("doctor", "doctor settings pressure --netns self"),
 ];
 
+/// A screen on which the leak is found.
+const SCREEN: (&str, &str, (u16, u16), &str) =
+    ("top", "top --netns self --stuck-after CLOSE_WAIT=2s", (100, 24), "has not called close()");
+
 const SERVERS: [&str; 4] = ["web-server", "leaky-server", "reset-server", "lossy-server"];
 
 /// The clients, how often each connects, and the time until the next one starts.
@@ -99,6 +103,9 @@ pub(super) fn play(tracer: &Path) -> Result<Vec<Shot>> {
     for (name, line) in AT_THE_END {
         shots.push(Running::start(tracer, name, line, None)?.wait()?);
     }
+    let (name, line, size, wanted) = SCREEN;
+    let stdout = screen::shoot(tracer, line, size, wanted)?;
+    shots.push(Shot { name: name.to_owned(), line: line.to_owned(), stdout });
     Ok(shots)
 }
 

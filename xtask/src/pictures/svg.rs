@@ -10,7 +10,7 @@ const COLUMNS: usize = 166;
 
 const STYLE: &str = "text{font:12px ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono','Liberation Mono',monospace;\
                      fill:#d0d7de;white-space:pre}.p{fill:#7ee787;font-weight:bold}.b{font-weight:bold;fill:#fff}\
-                     .y{fill:#e3b341}.r{fill:#ff7b72}";
+                     .y{fill:#e3b341}.r{fill:#ff7b72}.g{fill:#56d364}.c{fill:#79c0ff}.d{fill:#8b949e}";
 
 /// A character and the class of its style, empty for plain text.
 type Cell = (char, &'static str);
@@ -81,23 +81,57 @@ fn escaped(text: &str) -> String {
 
 /// The characters of a line, with the styles that its escape sequences set.
 fn cells(line: &str) -> Vec<Cell> {
-    let (mut cells, mut class) = (Vec::new(), "");
+    let (mut cells, mut style) = (Vec::new(), Style::default());
     let mut rest = line;
     while let Some(letter) = rest.chars().next() {
-        if let Some((code, behind)) = rest.strip_prefix("\x1b[").and_then(|behind| behind.split_once('m')) {
-            class = match code {
-                "1" => "b",
-                "33" => "y",
-                "31" => "r",
-                _ => "",
-            };
+        if let Some((codes, behind)) = rest.strip_prefix("\x1b[").and_then(|behind| behind.split_once('m')) {
+            codes.split(';').for_each(|code| style.set(code));
             rest = behind;
         } else {
-            cells.push((letter, class));
+            cells.push((letter, style.class()));
             rest = &rest[letter.len_utf8()..];
         }
     }
     cells
+}
+
+/// What escape sequences have set (SGR of ECMA-48).
+#[derive(Default)]
+struct Style {
+    is_bold: bool,
+    is_dim: bool,
+    /// Chosen: exchanged with the background.
+    is_reversed: bool,
+    color: &'static str,
+}
+
+impl Style {
+    fn set(&mut self, code: &str) {
+        match code {
+            "" | "0" => *self = Self::default(),
+            "1" => self.is_bold = true,
+            "2" => self.is_dim = true,
+            "7" => self.is_reversed = true,
+            "22" => (self.is_bold, self.is_dim) = (false, false),
+            "27" => self.is_reversed = false,
+            "31" => self.color = "r",
+            "32" => self.color = "g",
+            "33" => self.color = "y",
+            "36" => self.color = "c",
+            "90" => self.color = "d",
+            "39" => self.color = "",
+            _ => {}
+        }
+    }
+
+    const fn class(&self) -> &'static str {
+        match (self.color.is_empty(), self.is_reversed || self.is_bold, self.is_dim) {
+            (false, ..) => self.color,
+            (true, true, _) => "b",
+            (true, false, true) => "d",
+            (true, false, false) => "",
+        }
+    }
 }
 
 /// A line without escape sequences.
@@ -115,6 +149,10 @@ mod tests {
         assert!(svg.contains("class=\"b\">A</tspan>") && svg.contains("class=\"b\">B</tspan>"), "{svg}");
         assert!(svg.contains("class=\"y\">-&gt; x</tspan>") && svg.contains(">&lt;&amp;</tspan>"), "{svg}");
         assert!(!svg.contains('\x1b'), "{svg}");
+        let svg = draw("top", &["\x1b[1m\x1b[36mhead\x1b[39m\x1b[22m  \x1b[7mchosen\x1b[0m  \x1b[2;32mgood"]);
+        for (class, text) in [("c", "head"), ("b", "chosen"), ("g", "good")] {
+            assert!(svg.contains(&format!("class=\"{class}\">{text}</tspan>")), "{svg}");
+        }
         assert_eq!(plain("\x1b[31mred\x1b[0m, \x1b not closed"), "red, \x1b not closed");
     }
 

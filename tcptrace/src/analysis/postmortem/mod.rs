@@ -27,7 +27,7 @@ use crate::{
 pub use self::{
     episodes::{Episode, Episodes},
     latency_map::{LatencyMap, Phase, Times},
-    resets::{ResetOrigin, Resets},
+    resets::{ResetOrigin, Resets, Sender},
     witnesses::{Witness, Witnesses},
 };
 

@@ -42,7 +42,8 @@ impl Default for Limits {
 /// A side is identified by its `sk` from its first event to its end. Two sides belong together if each one's local end is the
 /// other's remote end while both exist. With address translation (NAT) between them they stay separate.
 pub struct Stories {
-    filter: StoryFilter,
+    /// Which connections are wanted; `None` for all.
+    filter: Option<StoryFilter>,
     limits: Limits,
     next_id: u64,
     /// Sides by id; ids are assigned in order of arrival.
@@ -58,11 +59,11 @@ pub struct Stories {
 }
 
 impl Stories {
-    /// Stories of the connections that match `filter`.
+    /// Stories of the connections that match `filter`, or of all.
     #[must_use]
-    pub fn new(filter: StoryFilter, limits: Limits) -> Self {
+    pub fn new(filter: impl Into<Option<StoryFilter>>, limits: Limits) -> Self {
         Self {
-            filter,
+            filter: filter.into(),
             limits,
             next_id: 0,
             sides: BTreeMap::new(),
@@ -146,6 +147,21 @@ impl Stories {
         None
     }
 
+    /// The latest connection of a socket with these ends as it is at `now_ns`, which stays; all events until then must have
+    /// been added.
+    #[must_use]
+    pub fn peek(
+        &self,
+        ends: (SocketAddr, SocketAddr),
+        netns: Option<u32>,
+        cookie: Option<u64>,
+        now_ns: u64,
+    ) -> Option<Story> {
+        let id = self.latest(ends, netns, |_, side| are_same_or_unknown(side.cookie, cookie))?;
+        let partner = self.partners.get(&id).and_then(|partner| self.sides.get(partner));
+        Some(Story::new(self.sides.get(&id)?.clone(), partner.cloned(), now_ns))
+    }
+
     /// True if there are no connections.
     #[cfg(test)]
     pub(super) fn is_clear(&self) -> bool {
@@ -154,13 +170,15 @@ impl Stories {
     }
 
     fn is_wanted(&self, story: &Story) -> bool {
-        self.filter.is_of(story.ends(), story.seen().filter_map(|(_, side)| side.cookie))
+        let cookies = || story.seen().filter_map(|(_, side)| side.cookie);
+        self.filter.is_none_or(|filter| filter.is_of(story.ends(), cookies()))
     }
 
     /// True if this connection is wanted.
     #[must_use]
     pub fn asks_for(&self, known: &Connection) -> bool {
-        self.filter.is_of([known.local(), known.remote()], known.cookie().into_iter())
+        let ends = [known.local(), known.remote()];
+        self.filter.is_none_or(|filter| filter.is_of(ends, known.cookie().into_iter()))
     }
 
     /// The side that an event belongs to.
@@ -296,7 +314,8 @@ impl Stories {
     /// Drops the oldest connections to make room, but not the one whose cookie is wanted.
     fn make_room(&mut self) {
         while self.sides.len() > self.limits.sides || self.kept_events > self.limits.all_events {
-            let stays = |side: &Side| matches!(self.filter, StoryFilter::Cookie(cookie) if side.cookie == Some(cookie));
+            let stays =
+                |side: &Side| matches!(self.filter, Some(StoryFilter::Cookie(cookie)) if side.cookie == Some(cookie));
             let stays_or_partner = |id: &u64, side: &Side| {
                 let partner = self.partners.get(id).and_then(|partner| self.sides.get(partner));
                 stays(side) || partner.is_some_and(stays)

@@ -15,20 +15,20 @@ use crate::{
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Filters")]
 pub struct FilterArgs {
-    /// Show only transitions into or out of these states, and sockets in them, e.g. CLOSE_WAIT,FIN_WAIT2; as in all filters,
-    /// '!LISTEN' excludes a value
+    /// Only transitions into or out of these states, and sockets in them, e.g. CLOSE_WAIT,FIN_WAIT2;
+    /// '!LISTEN' excludes a state, and ! works in every filter
     #[arg(short, long, value_name = "STATES", value_delimiter = ',', long_help = state_help())]
     pub state: Vec<Term<State>>,
 
-    /// Show only sockets with one of these ports on either side: numbers and ranges, e.g. 80,8000-8099
+    /// Only sockets with one of these ports on either side: numbers and ranges, e.g. 80,8000-8099
     #[arg(short = 'P', long, value_name = "PORTS", value_delimiter = ',', allow_negative_numbers = true)]
     pub port: Vec<Term<PortRange>>,
 
-    /// Show only sockets with one of these local ports
+    /// Only sockets with one of these local ports
     #[arg(short = 'L', long, value_name = "PORTS", value_delimiter = ',', allow_negative_numbers = true)]
     pub local_port: Vec<Term<PortRange>>,
 
-    /// Show only sockets with one of these remote ports
+    /// Only sockets with one of these remote ports
     #[arg(
         short = 'R',
         short_alias = 'D',
@@ -39,70 +39,70 @@ pub struct FilterArgs {
     )]
     pub remote_port: Vec<Term<PortRange>>,
 
-    /// Show only sockets with one of these addresses on either side: IPv4 or IPv6, single, CIDR
+    /// Only sockets with one of these addresses on either side: IPv4 or IPv6, single, CIDR
     /// or with a port, e.g. 10.0.0.0/8,::1,192.0.2.1:443
     #[arg(short, long, value_name = "CIDR", value_delimiter = ',')]
     pub address: Vec<Term<Place>>,
 
-    /// Show only sockets with one of these local addresses
+    /// Only sockets with one of these local addresses
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pub local_address: Vec<Term<Place>>,
 
-    /// Show only sockets with one of these remote addresses
+    /// Only sockets with one of these remote addresses
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pub remote_address: Vec<Term<Place>>,
 
-    /// Show only connections over IPv4 (also those of dual-stack IPv6 sockets)
+    /// Only connections over IPv4 (also those of dual-stack IPv6 sockets)
     #[arg(short = '4', long, conflicts_with = "ipv6")]
     pub ipv4: bool,
 
-    /// Show only connections over IPv6
+    /// Only connections over IPv6
     #[arg(short = '6', long)]
     pub ipv6: bool,
 
-    /// Show everything known about the owner; with PIDS (e.g. 1234,5678) show only sockets of these processes
+    /// Show everything known about the owner; with PIDS (e.g. 1234,5678) only sockets of these processes
     #[arg(short, long, value_name = "PIDS", num_args = 0..=1, require_equals = true)]
     pub pid: Option<Option<PidList>>,
 
-    /// Show only sockets of processes with one of these command names (comm)
+    /// Only sockets of processes with one of these command names (comm)
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub comm: Vec<Term<String>>,
 
-    /// Show only sockets of processes that run one of these executables (paths)
+    /// Only sockets of processes that run one of these executables (paths)
     #[arg(long, value_name = "PATHS", value_delimiter = ',')]
     pub exe: Vec<Term<String>>,
 
-    /// Show only sockets of processes with one of these user ids
+    /// Only sockets of processes with one of these user ids
     #[arg(long, value_name = "UIDS", value_delimiter = ',')]
     pub uid: Vec<Term<Uid>>,
 
-    /// Show only sockets of processes of one of these users
+    /// Only sockets of processes of one of these users
     #[arg(long, value_name = "USERS", value_delimiter = ',')]
     pub user: Vec<Term<String>>,
 
-    /// Show only sockets of processes of one of these systemd units
+    /// Only sockets of processes of one of these systemd units
     #[arg(long, value_name = "UNITS", value_delimiter = ',')]
     pub unit: Vec<Term<String>>,
 
-    /// Show only sockets of processes in one of these containers: id, its first 12 digits, or name
+    /// Only sockets of processes in one of these containers: id, its first 12 digits, or name
     #[arg(long, value_name = "CONTAINERS", value_delimiter = ',')]
     pub container: Vec<Term<String>>,
 
-    /// Show only sockets of processes in one of these Kubernetes pods: UID, NAME or NAMESPACE/NAME
+    /// Only sockets of processes in one of these Kubernetes pods: UID, NAME or NAMESPACE/NAME
     #[arg(long, value_name = "PODS", value_delimiter = ',')]
     pub pod: Vec<Term<String>>,
 
-    /// Show only sockets of processes in or below this cgroup (v2): a path as in /proc/PID/cgroup, or a directory. May be
+    /// Only sockets of processes in or below this cgroup (v2): a path as in /proc/PID/cgroup, or a directory. May be
     /// given up to 8 times
     #[arg(long, value_name = "PATH")]
     pub cgroup: Vec<PathBuf>,
 
-    /// Show only sockets in this network namespace: self, a name (ip netns), an inode number, a
+    /// Only sockets in this network namespace: self, a name (ip netns), an inode number, a
     /// file such as /proc/PID/ns/net, or pid:PID [default: all]
     #[arg(long, value_name = "NETNS")]
     pub netns: Option<NetnsChoice>,
 
-    /// Show only what matches this expression (docs/filters.md), e.g. 'state == CLOSE_WAIT && age > 1m && comm =~ "^java"'
+    /// Only what matches this expression (tcptrace explain filters), e.g. 'state == CLOSE_WAIT && age > 1m && comm =~ "^java"'
     #[arg(id = "expression", long = "where", value_name = "EXPRESSION")]
     pub expression: Option<Where>,
 
@@ -129,7 +129,7 @@ pub(super) fn state_names() -> String {
 
 fn state_help() -> String {
     format!(
-        "Show only transitions into or out of these states, other events in them, and sockets in them; separate several \
+        "Only transitions into or out of these states, other events in them, and sockets in them; separate several \
          with commas. The states are {}. Any common spelling works: close-wait, CLOSEWAIT, or ss's estab and fin-wait-2",
         state_names()
     )

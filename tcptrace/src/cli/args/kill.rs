@@ -24,18 +24,17 @@ use crate::{
                   Exit codes: 0 all were ended or were gone, or a dry run; 1 a socket was not ended, a cookie was not \
                   found, or the run failed; 2 usage error."
 )]
-// Its words are cookies.
-#[command(mut_arg("words", |words| words.long("words").hide(true)))]
 pub struct KillArgs {
-    /// End the sockets with these cookies: cookie:N, as findings and `tcptrace sockets --format json` have it
-    #[arg(value_name = "COOKIE", value_parser = cookie)]
+    /// End the sockets with these cookies, which findings and `tcptrace sockets --format json` have; `tcptrace kill
+    /// cookie:N` is the same
+    #[arg(long = "cookie", value_name = "cookie:N", value_delimiter = ',', value_parser = cookie, help_heading = "Filters")]
     pub cookies: Vec<u64>,
 
-    /// End the sockets of these findings, e.g. close-wait-leak, as far as they are at least of severity warning
+    /// End the sockets of these findings, e.g. close-wait-leak, if their severity is warning or higher
     #[arg(long, value_name = "FINDINGS", value_delimiter = ',', help_heading = "Filters")]
     pub finding: Vec<Kind>,
 
-    /// End only sockets that have been in their state for at least this time, as far as that is known
+    /// End only sockets that have been in their state for at least this time. A socket whose time is not known is left alone
     #[arg(long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, help_heading = "Filters")]
     pub older_than: Option<Duration>,
 
@@ -48,11 +47,11 @@ pub struct KillArgs {
     pub findings: FindingArgs,
 
     /// End the sockets. Without this, only list them
-    #[arg(short, long, help_heading = "Limits")]
+    #[arg(short, long, help_heading = "Action")]
     pub yes: bool,
 
     /// Also end listeners, which refuses all new connections
-    #[arg(long, help_heading = "Limits")]
+    #[arg(long, help_heading = "Action")]
     pub listeners: bool,
 
     /// End nothing if more sockets than this match

@@ -25,7 +25,7 @@ pub use self::{
     recording::RecordingArgs,
     replay::{RecordArgs, ReplayArgs, ReplayView, ReportArgs},
     trace::{AggregateBy, MetricsBy, NOT_AGGREGATE, TraceArgs},
-    views::{Area, DoctorArgs, GroupBy, RatesArgs, SocketsArgs, StoryArgs, StuckArgs},
+    views::{Area, DoctorArgs, GroupBy, RatesArgs, SocketsArgs, StoryArgs, StuckArgs, TopArgs},
 };
 
 /// Traces TCP state transitions: how long each took, why connections end, and which processes are responsible.
@@ -49,7 +49,9 @@ pub enum Command {
     Sockets(SocketsArgs),
     /// Show only problems: stuck sockets and failures, with owner, evidence and remedy
     Stuck(StuckArgs),
-    /// End connections that are leaked, or that a filter chooses: lists them first, and ends them with --yes
+    /// All of it on one screen: problems, sockets, processes, services, states and rates, with keys to look closer
+    Top(TopArgs),
+    /// List connections that are leaked, or that a filter chooses; with --yes, end them
     Kill(KillArgs),
     /// Print events per second: opens, failures, resets, retransmits, orphans
     Rates(RatesArgs),
@@ -61,7 +63,7 @@ pub enum Command {
     Daemon(DaemonArgs),
     /// Record everything in a file, for tcptrace replay
     Record(RecordArgs),
-    /// Show what a recording contains: events, problems, sockets and stories of then; needs no rights
+    /// Show what a recording contains: events, problems, sockets and stories from that time; needs no privileges
     Replay(ReplayArgs),
     /// Write a report on a recording: one HTML page with findings, state machine, latencies and connections
     Report(Box<ReportArgs>),
@@ -139,6 +141,10 @@ pub enum ConfigCommand {
         /// The file to check
         #[arg(value_name = "FILE", default_value = CONFIG_PATH)]
         config: PathBuf,
+
+        /// Print one object: whether the file is valid, what is wrong, and its outputs
+        #[arg(long)]
+        json: bool,
     },
     /// Show every setting that `tcptrace daemon` would use, and where each comes from: a flag, a variable, a line of the
     /// config file, or the default
@@ -176,6 +182,7 @@ fn after_help() -> String {
          tcptrace sockets --port 443                 sockets on a port now, and who holds them\n  \
          tcptrace story 10.1.2.3:5432                a connection from its first event to its end\n  \
          tcptrace stuck                              current problems: leaks, refused connections, dead peers\n  \
+         tcptrace top                                all of it on one screen\n  \
          tcptrace kill --finding close-wait-leak     what would be ended; --yes ends it\n  \
          tcptrace rates                              opens, failures, resets and retransmits per second\n  \
          tcptrace explain CLOSE_WAIT                 what a state, a finding or an errno means\n  \

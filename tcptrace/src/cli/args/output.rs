@@ -2,17 +2,20 @@
 
 use clap::ValueEnum;
 
-use crate::cli::{
-    args::values::{Color, Format},
-    outputs::OutputSpec,
+use crate::{
+    cli::{
+        args::values::{Color, Format},
+        outputs::OutputSpec,
+    },
+    outputs::target::Content,
 };
 
 /// How and where results are written.
 #[derive(Clone, Debug, clap::Args)]
 pub struct OutputArgs {
-    /// Output format
-    #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
-    pub(in crate::cli) format: Format,
+    /// Output format [default: text, or what the name of a file ends with: .json, .jsonl, .csv or .txt]
+    #[arg(short, long, value_enum, help_heading = "Output")]
+    pub(in crate::cli) format: Option<Format>,
 
     /// Same as --format json
     #[arg(long, conflicts_with = "format", help_heading = "Output")]
@@ -47,16 +50,29 @@ pub struct OutputArgs {
 }
 
 impl OutputArgs {
-    /// The format of outputs that have none of their own.
+    /// The format that was given for all outputs.
     #[must_use]
-    pub const fn format(&self) -> Format {
-        if self.json { Format::Json } else { self.format }
+    pub const fn format(&self) -> Option<Format> {
+        if self.json { Some(Format::Json) } else { self.format }
     }
 
-    /// The format of an output: its own, or else the one of all outputs.
+    /// The format of an output: its own, else the one for all outputs, else what its name says.
     #[must_use]
     pub fn format_of(&self, spec: &OutputSpec) -> Format {
-        spec.format.unwrap_or(self.format())
+        match spec.target.content() {
+            Content::Formatted => spec.format.or(self.format()).or(spec.format_by_name()).unwrap_or_default(),
+            _ => Format::Json,
+        }
+    }
+
+    /// The files that get another format than their names say, because `name` gives one for all outputs.
+    pub(in crate::cli) fn misnamed(&self, name: &str) -> impl Iterator<Item = String> {
+        self.to.iter().filter(|spec| spec.format.is_none()).filter_map(move |spec| {
+            let (of_name, format) = (spec.format_by_name()?, self.format_of(spec));
+            let value = format.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+            let message = || format!("{} gets {value} as {name} says, whatever its name ends with", spec.name);
+            (of_name != format).then(message)
+        })
     }
 }
 

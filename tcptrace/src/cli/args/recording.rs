@@ -3,6 +3,8 @@
 use std::{path::PathBuf, time::Duration};
 
 use crate::{
+    cli::parse::severity,
+    findings::Severity,
     model::number::{duration, size},
     outputs::recorder::RecorderSettings,
 };
@@ -11,7 +13,7 @@ use crate::{
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Recording")]
 pub struct RecordingArgs {
-    /// Also record everything that the run learns in this file, for tcptrace replay
+    /// Also record everything in this file, for tcptrace replay
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
 
@@ -19,9 +21,13 @@ pub struct RecordingArgs {
     #[arg(long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, requires = "record")]
     pub record_keep: Option<Duration>,
 
-    /// Largest size of the recording, e.g. 2GiB, likewise
+    /// Keep at most this much, e.g. 2GiB; the oldest file is removed
     #[arg(long, value_name = "SIZE", value_parser = record_size, requires = "record")]
     pub record_max_size: Option<u64>,
+
+    /// Keep the ten minutes around findings of at least this severity (info, warning or critical) in files of their own
+    #[arg(long, value_name = "LEVEL", value_parser = severity, requires = "record")]
+    pub record_on_finding: Option<Severity>,
 }
 
 impl RecordingArgs {
@@ -29,7 +35,7 @@ impl RecordingArgs {
     #[must_use]
     pub fn settings(&self) -> Option<RecorderSettings> {
         let path = self.record.clone()?;
-        Some(RecorderSettings { path, keep: self.record_keep, max_bytes: self.record_max_size })
+        Some(RecorderSettings::new(path, self.record_keep, self.record_max_size, self.record_on_finding))
     }
 }
 

@@ -6,20 +6,27 @@ use clap::Subcommand;
 use jiff::{Timestamp, civil};
 
 use crate::{
-    cli::args::{
-        filters::{FilterArgs, ListingArgs},
-        recording::record_size,
-        trace::TraceArgs,
-        views::{SocketsArgs, StoryArgs, StuckArgs},
+    cli::{
+        args::{
+            filters::{FilterArgs, ListingArgs},
+            recording::record_size,
+            trace::TraceArgs,
+            views::{SocketsArgs, StoryArgs, StuckArgs, TopArgs},
+        },
+        findings::FindingArgs,
+        parse::severity,
     },
-    cli::findings::FindingArgs,
+    findings::Severity,
     model::number::duration,
 };
 
 /// `tcptrace record`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The file is for its owner alone (mode 0600). See `tcptrace replay --help` for what it can answer."
+    after_help = "Without filters everything is recorded, and `tcptrace replay` filters later. With filters only the events that \
+                  pass are recorded, so that a replay finds no problems (--netns does not count). Listings of sockets are \
+                  recorded whole.\n\n\
+                  The file is for its owner alone (mode 0600). See `tcptrace replay --help` for what it can answer."
 )]
 pub struct RecordArgs {
     /// Where to record; an existing file is replaced, or with --keep or --max-size kept beside it under a number
@@ -30,13 +37,22 @@ pub struct RecordArgs {
     #[arg(long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true)]
     pub keep: Option<Duration>,
 
-    /// Largest size of the recording, e.g. 2GiB, likewise
+    /// Keep at most this much, e.g. 2GiB; the oldest file is removed
     #[arg(long, value_name = "SIZE", value_parser = record_size)]
     pub max_size: Option<u64>,
+
+    /// Keep the ten minutes around findings of at least this severity (info, warning or critical) in files of their own,
+    /// FILE.finding-TIME-KIND; without --keep and --max-size, FILE itself keeps the last ten minutes
+    #[arg(long, value_name = "LEVEL", value_parser = severity)]
+    pub on_finding: Option<Severity>,
 
     /// Which sockets are recorded: without filters all, so that a replay can choose
     #[command(flatten)]
     pub filter: FilterArgs,
+
+    /// What counts as a problem.
+    #[command(flatten)]
+    pub findings: FindingArgs,
 
     /// How the sockets that exist at the start are listed.
     #[command(flatten)]
@@ -149,6 +165,8 @@ pub enum ReplayView {
     Sockets(Box<SocketsArgs>),
     /// Single connections, from their first event to their end
     Story(Box<StoryArgs>),
+    /// Everything on one screen, with a time line
+    Top(Box<TopArgs>),
 }
 
 /// A point in time, as a user gives it.

@@ -45,7 +45,7 @@ pub struct TraceArgs {
     pub output: OutputArgs,
 
     /// Columns of text instead of the usual ones: time, pid, command, by, uid, local, remote, old-state, new-state, in-old,
-    /// note, and any field of JSON and CSV (docs/json.md)
+    /// note, and any field of JSON and CSV (tcptrace explain transition)
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',', help_heading = "Output")]
     pub columns: Vec<EventColumn>,
 
@@ -149,7 +149,6 @@ pub struct TraceArgs {
     pub resolve: bool,
 
     /// Do not read the arguments of processes. Otherwise JSON and CSV have them, with passwords, tokens and keys masked
-    /// (SECURITY.md)
     #[arg(long, help_heading = "Output")]
     pub no_args: bool,
 

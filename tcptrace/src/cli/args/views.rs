@@ -13,13 +13,14 @@ use crate::{
             filters::{FilterArgs, ListingArgs},
             output::OutputArgs,
             recording::RecordingArgs,
-            values::Format,
+            values::{Color, Format},
         },
         findings::FindingArgs,
-        parse::{StoryFilter, Where, count, severity},
+        parse::{StoryFilter, Where, count, finding_order, severity},
     },
     findings::Severity,
     model::{netns_choice::NetnsChoice, number::duration},
+    render::finding_columns::{FindingColumn, FindingOrder},
 };
 
 /// `tcptrace sockets`.
@@ -38,7 +39,7 @@ pub struct SocketsArgs {
     pub older_than: Option<Duration>,
 
     /// Columns instead of the usual ones: state, recv-q, send-q, local, remote, age, timer, netns, uid, owner, by, holders,
-    /// cgroup, note, and any field of JSON and CSV (docs/json.md)
+    /// cgroup, note, and any field of JSON and CSV (tcptrace explain socket)
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',', help_heading = "Output", conflicts_with = "by")]
     pub columns: Vec<String>,
 
@@ -72,7 +73,6 @@ pub struct SocketsArgs {
     pub kernel_addresses: bool,
 
     /// Do not read the arguments of processes. Otherwise JSON and CSV have them, with passwords, tokens and keys masked
-    /// (SECURITY.md)
     #[arg(long, help_heading = "Output")]
     pub no_args: bool,
 }
@@ -109,7 +109,7 @@ pub struct StoryArgs {
     #[arg(value_name = "FILTER")]
     pub which: StoryFilter,
 
-    /// Print only connections with an event that matches this expression (docs/filters.md), e.g. 'event == reset'
+    /// Print only connections with an event that matches this expression (tcptrace explain filters), e.g. 'event == reset'
     #[arg(id = "expression", long = "where", value_name = "EXPRESSION", help_heading = "Filters")]
     pub expression: Option<Where>,
 
@@ -145,7 +145,7 @@ pub struct StoryArgs {
 /// `tcptrace stuck`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(mut_arg("format", |format| {
-    let help = "Output format; nagios: what a plugin of Nagios prints, with its exit codes, only with --once";
+    let help = "Output format; nagios: the output and exit codes of a Nagios plugin, only with --once";
     format.value_parser(PossibleValuesParser::new(["text", "json", "csv", "nagios"]).try_map(stuck_format)).help(help)
 }))]
 pub struct StuckArgs {
@@ -170,6 +170,23 @@ pub struct StuckArgs {
     #[arg(long, value_name = "LEVEL", value_parser = severity, default_value = "warning", help_heading = "Limits")]
     pub fail_on: Severity,
 
+    /// Print a table of these columns instead of sentences, e.g. severity,finding,command,pid,count,age: those of CSV. JSON
+    /// and CSV have only these, too
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', help_heading = "Output")]
+    pub columns: Vec<FindingColumn>,
+
+    /// Sort by these columns instead of by severity; the largest first with a minus or `:desc`, e.g. -age or count:desc. What
+    /// is not known comes last
+    #[arg(
+        long,
+        value_name = "COLUMNS",
+        value_delimiter = ',',
+        value_parser = finding_order,
+        allow_hyphen_values = true,
+        help_heading = "Output"
+    )]
+    pub sort: Vec<FindingOrder>,
+
     /// Time between two checks
     #[arg(short, long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, default_value = "2s", help_heading = "Limits")]
     pub interval: Duration,
@@ -181,6 +198,43 @@ pub struct StuckArgs {
     /// How and where results are written.
     #[command(flatten)]
     pub output: OutputArgs,
+
+    /// Whether the run is recorded.
+    #[command(flatten)]
+    pub recording: RecordingArgs,
+
+    /// Create this file when all probes are attached, and remove it at the end
+    #[arg(long, value_name = "FILE", help_heading = "Debugging")]
+    pub ready_file: Option<PathBuf>,
+}
+
+/// `tcptrace top`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "The keys are on the page that ? shows, and in docs/screen.md.")]
+pub struct TopArgs {
+    /// The filter at the start: `/` changes it.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+
+    /// How existing sockets are listed.
+    #[command(flatten)]
+    pub listing: ListingArgs,
+
+    /// What counts as a problem.
+    #[command(flatten)]
+    pub findings: FindingArgs,
+
+    /// Time between two refreshes
+    #[arg(short, long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, default_value = "1s", help_heading = "Output")]
+    pub interval: Duration,
+
+    /// When to use colour: on a terminal, always, never
+    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
+    pub color: Color,
+
+    /// End after this time, e.g. 30s or 5m
+    #[arg(short, long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, help_heading = "Limits")]
+    pub duration: Option<Duration>,
 
     /// Whether the run is recorded.
     #[command(flatten)]

@@ -105,6 +105,10 @@ fn words(value: &DeValue<'_>) -> Vec<String> {
 /// Our own message for an unknown key, made from serde's.
 fn unknown_key(message: &str) -> Option<String> {
     let (name, _) = message.strip_prefix("unknown field `")?.split_once('`')?;
+    if name == "kill" {
+        let way_out = "run `tcptrace kill`, or let an output `exec:` do that with the cookies of a finding";
+        return Some(format!("unknown key `kill`: the service never ends connections; {way_out}"));
+    }
     let known: Vec<_> = fields().map(|field| field.replace('_', "-")).collect();
     Some(format!("unknown key `{name}`{}", nearest(name, known.iter().map(String::as_str))))
 }

@@ -5,7 +5,8 @@ use std::{mem, path::PathBuf, time::Duration};
 use serde::Deserialize;
 
 use super::value::{
-    aggregate, choice, choices, count, flag, list, number, one, pairs, paths, pid, record_size, ring_size, time,
+    aggregate, choice, choices, count, flag, list, number, one, pairs, paths, pid, record_size, ring_size, severity,
+    time,
 };
 use crate::{
     cli::{
@@ -17,7 +18,7 @@ use crate::{
         given::{Given, Setting},
         parse::{PidList, PollTime, Where},
     },
-    findings::{Expected, Kind},
+    findings::{Expected, Kind, Severity},
     model::{
         filter::{Place, PortRange, Term, Uid},
         netns_choice::NetnsChoice,
@@ -131,6 +132,7 @@ keys! {
     record: PathBuf, "one" => recording.record;
     record_keep: Duration, "time" => recording.record_keep;
     record_max_size: u64, "record_size" => recording.record_max_size;
+    record_on_finding: Severity, "severity" => recording.record_on_finding;
 }
 
 impl Keys {

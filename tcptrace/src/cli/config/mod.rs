@@ -20,7 +20,7 @@ pub use self::layer::Notice;
 pub(crate) use self::variables::SECRETS;
 use self::{keys::Keys, layer::Layer};
 use super::{
-    args::{Args, CONFIG_PATH, Command, KillArgs, StuckArgs, TraceArgs},
+    args::{Args, CONFIG_PATH, Command, KillArgs, OutputArgs, StuckArgs, TopArgs, TraceArgs},
     findings::FindingsMode,
     given::{Given, Origin, Setting},
     words::arrange,
@@ -64,7 +64,11 @@ pub fn parse(words: Vec<OsString>) -> Result<Parsed, Error> {
             }
             apply(layers, &mut daemon.trace, typed);
         }
-        Some(Command::Stuck(StuckArgs { findings, .. }) | Command::Kill(KillArgs { findings, .. })) => {
+        Some(
+            Command::Stuck(StuckArgs { findings, .. })
+            | Command::Top(TopArgs { findings, .. })
+            | Command::Kill(KillArgs { findings, .. }),
+        ) => {
             for Layer { keys, place, .. } in layers(&mut findings.config)? {
                 keys.add_findings(findings, &mut Given::default(), |id| place.settings(id));
             }
@@ -85,7 +89,26 @@ pub fn parse(words: Vec<OsString>) -> Result<Parsed, Error> {
         }
         Some(_) => {}
     }
+    if let Some((output, given)) = outputs_of(&args) {
+        let name = given.map_or_else(|| "--format".to_owned(), |given| given.name("format"));
+        let name = if output.json { "--json" } else { &name };
+        notices.extend(output.misnamed(name).map(Notice::Info));
+    }
     Ok(Parsed { args, notices })
+}
+
+/// The outputs of the command, and where its settings were given.
+const fn outputs_of(args: &Args) -> Option<(&OutputArgs, Option<&Given>)> {
+    Some(match &args.command {
+        None => (&args.trace.output, Some(&args.trace.given)),
+        Some(Command::Daemon(daemon)) => (&daemon.trace.output, Some(&daemon.trace.given)),
+        Some(Command::Sockets(args)) => (&args.output, None),
+        Some(Command::Stuck(args)) => (&args.output, None),
+        Some(Command::Kill(args)) => (&args.output, None),
+        Some(Command::Rates(args)) => (&args.output, None),
+        Some(Command::Story(args)) => (&args.output, None),
+        Some(_) => return None,
+    })
 }
 
 fn usage(message: String) -> Error {

@@ -14,9 +14,12 @@ use serde::{
     de::{DeserializeSeed, Error, MapAccess, Visitor},
 };
 
-use crate::cli::{
-    args::AggregateBy,
-    parse::{self, PidList},
+use crate::{
+    cli::{
+        args::AggregateBy,
+        parse::{self, PidList},
+    },
+    findings::Severity,
 };
 
 /// One value of a TOML file; a port, for example, may be written as a number or as text.
@@ -121,6 +124,10 @@ pub(super) fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration
 
 pub(super) fn ring_size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
     parsed(from, parse::ring_size)
+}
+
+pub(super) fn severity<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Severity>, D::Error> {
+    parsed(from, parse::severity)
 }
 
 pub(super) fn record_size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {

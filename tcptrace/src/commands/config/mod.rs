@@ -8,7 +8,10 @@ use std::io::{self, Write as _};
 
 use anyhow::anyhow;
 
-pub(crate) use self::{check::check, show::show};
+pub(crate) use self::{
+    check::{check, checked_json, checked_text},
+    show::show,
+};
 
 /// Prints to stdout. A reader that stops early (`| head -1`) is no error.
 ///

@@ -52,7 +52,7 @@ pub fn run(args: &DoctorArgs) -> Result<bool, Error> {
     let areas = if args.areas.is_empty() { Area::value_variants() } else { &args.areas };
     let check_up = check_up(areas, args.netns.as_ref().unwrap_or(&NetnsChoice::Own))?;
     for spec in &args.output.to {
-        let mut renderer = match delivery::form(&args.output, spec) {
+        let mut renderer = match args.output.format_of(spec) {
             Format::Json => DoctorRenderer::Json(Json::default()),
             Format::Csv => DoctorRenderer::Csv(Csv::default()),
             Format::Text | Format::Nagios => DoctorRenderer::Text {

@@ -37,14 +37,22 @@ pub(crate) fn explain(args: &ExplainArgs) -> Result<String, Error> {
     if args.json {
         return Ok(found.iter().map(|topic| to_json(topic, true)).collect());
     }
-    let is_colored = is_colored(args.color, true);
     let width = columns().unwrap_or(WIDEST).min(WIDEST);
+    Ok(whole(&found, width, is_colored(args.color, true)))
+}
+
+/// The text about a name without colour, in lines of at most `width` columns.
+pub(crate) fn text(name: &str, width: usize) -> Option<String> {
+    Some(whole(&find(&topics(), name)?, width.min(WIDEST), false))
+}
+
+fn whole(found: &[Topic], width: usize, is_colored: bool) -> String {
     let texts = found.iter().map(|topic| {
         let of = if topic.of.is_empty() { String::new() } else { format!(" of {}", topic.of.join(", ")) };
         let title = format!("**`{}`** ({}{of}; {})\n\n{}", topic.name, topic.kind.name(), topic.page, topic.text);
         markdown::render(&title, width, is_colored)
     });
-    Ok(texts.collect::<Vec<_>>().join("\n"))
+    texts.collect::<Vec<_>>().join("\n")
 }
 
 /// All topics with this name. States may be spelt as anywhere else, and errnos given as numbers.

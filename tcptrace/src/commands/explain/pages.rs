@@ -19,6 +19,7 @@ macro_rules! pages {
 
 pages! {
     "docs/findings.md", "docs/states.md", "docs/errnos.md", "docs/json.md", "docs/metrics.md", "docs/pipelines.md",
+    "docs/filters.md",
 }
 
 /// What a name may stand for.
@@ -88,7 +89,15 @@ impl Topic {
 pub(super) fn topics() -> Vec<Topic> {
     let mut topics: Vec<Topic> = Vec::new();
     for Page { name: page, text } in PAGES {
-        for section in sections(text) {
+        let mut sections = sections(text);
+        // How to write a filter is one topic.
+        if *page == "docs/filters.md" {
+            let rest = sections.iter().skip(1).map(|section| format!("\n\n**{}**\n\n{}", section.title, section.body));
+            let rest: String = rest.collect();
+            sections.truncate(1);
+            sections.iter_mut().for_each(|section| section.body += &rest);
+        }
+        for section in sections {
             let name = section.title.replace('`', "");
             let kind = kind_of(page, &section);
             let rows = rows(&section.body).into_iter().filter_map(|row| {

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 
 use crate::{
-    cli::{args::KillArgs, conflicts::conflict},
+    cli::{args::KillArgs, conflicts::conflict_of, given::Given},
     commands::{
         filters,
         kill::{
@@ -42,11 +42,12 @@ pub struct Choice {
 /// # Errors
 /// A usage error, for example if nothing says which sockets to end.
 pub fn choice(args: &KillArgs) -> Result<Choice, clap::Error> {
-    let (filter, netns) = filters::filter(&args.filter, "--cgroup")?;
+    let (filter, netns) = filters::filter(&args.filter, &Given::default())?;
     let is_family_only = filter.sockets == SocketFilter { family: filter.sockets.family, ..SocketFilter::default() };
     let is_filter_empty = filter.rest.is_none() && is_family_only;
     if is_filter_empty && args.cookies.is_empty() && args.finding.is_empty() {
-        return Err(conflict(
+        return Err(conflict_of(
+            "kill",
             "nothing says which sockets to end: name a finding (--finding close-wait-leak), a filter (--state CLOSE_WAIT) \
              or cookies (cookie:4711); --netns, --older-than, --ipv4 and --ipv6 \
              alone are not enough",

@@ -11,7 +11,7 @@ use crate::{
         terminal::is_colored,
     },
     commands::{
-        delivery::{self, Writer},
+        delivery::Writer,
         kill::{
             choose::{Reason, Target},
             end::Outcome,
@@ -90,7 +90,7 @@ impl Report<'_> {
     /// If it cannot be written.
     pub fn write(&self, args: &KillArgs) -> anyhow::Result<()> {
         for spec in &args.output.to {
-            let bytes = match delivery::form(&args.output, spec) {
+            let bytes = match args.output.format_of(spec) {
                 Format::Json => self.json(),
                 Format::Text | Format::Nagios => self.text(
                     is_colored(args.output.color, spec.target.is_stdout()),

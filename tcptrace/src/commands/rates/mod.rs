@@ -27,7 +27,7 @@ use crate::{
         settings::time_style,
     },
     listing::skipped,
-    outputs::{Outputs, messages::warn, target::Content},
+    outputs::{Outputs, messages::warn},
     pipeline::records::RecordsBuilder,
     render::{csv::Csv, json::Json},
     sys::{
@@ -103,7 +103,6 @@ async fn measure(
 
 fn renderer(args: &RatesArgs, spec: &OutputSpec) -> RatesRenderer {
     match args.output.format_of(spec) {
-        _ if spec.target.content() != Content::Formatted => RatesRenderer::Json(Json::default()),
         Format::Json => RatesRenderer::Json(Json::default()),
         Format::Csv => RatesRenderer::Csv(Csv::default()),
         Format::Text | Format::Nagios => {

@@ -49,13 +49,15 @@ fn open(path: &Path) -> anyhow::Result<File> {
 impl Recording {
     /// Finds the files and reads their headers. Of several runs only the last one is taken.
     pub(in crate::commands) fn open(path: &Path) -> anyhow::Result<Self> {
+        // The older files are beside the file itself.
+        let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let mut runs: Vec<(Header, PathBuf, Index)> = Vec::new();
         let mut flaws = Vec::new();
         for file in segments(path)? {
-            let read = open(&file).and_then(|mut opened| Ok(Index::read(&mut opened)?));
+            let read = files::read(&file).map_err(anyhow::Error::new).and_then(|mut file| Ok(Index::read(&mut file)?));
             match read {
                 Ok((header, index)) => runs.push((header, file, index)),
-                Err(error) if file == path => return Err(error),
+                Err(error) if file == *path => return Err(error),
                 Err(error) => {
                     flaws.push("one of its files cannot be read".to_owned());
                     warn(format_args!("{}: {error}", file.display()));
@@ -89,6 +91,11 @@ impl Recording {
             header,
             flaws: RefCell::new(flaws),
         })
+    }
+
+    /// Times of the first and last input: CLOCK_MONOTONIC in ns.
+    pub(super) const fn span(&self) -> (u64, u64) {
+        (self.first_ns, self.last_ns)
     }
 
     /// CLOCK_MONOTONIC in ns of a time that the user gave.
@@ -139,14 +146,22 @@ impl Recording {
     /// Passes all chunks on, until one is refused; returns false if it was. Says what is missing.
     pub(in crate::commands) fn chunks(
         &self,
-        mut on_chunk: impl FnMut(&RawChunk) -> anyhow::Result<bool>,
+        mut on_chunk: impl FnMut(&RawChunk) -> Result<bool, Error>,
     ) -> anyhow::Result<bool> {
         for (number, path) in self.files.iter().enumerate() {
             let mut reader = Reader::new(BufReader::new(open(path)?))?;
+            let mut begin = reader.offset;
             while let Some(chunk) = reader.next_chunk() {
-                if !on_chunk(&chunk)? {
-                    return Ok(false);
+                match on_chunk(&chunk) {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(false),
+                    Err(error) => {
+                        (reader.end, reader.offset) = (Some(End::Damaged(error)), begin);
+                        break;
+                    }
                 }
+                begin = reader.offset;
+                reader.reuse(chunk);
             }
             let is_last = number + 1 == self.files.len();
             let flaw = match &reader.end {

@@ -4,8 +4,9 @@ pub(super) mod files;
 mod names;
 pub(super) mod player;
 mod sockets;
+mod top;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, rc::Rc};
 
 use anyhow::{Context as _, anyhow, bail};
 
@@ -16,17 +17,21 @@ use self::{
 use crate::{
     cli::{
         args::{Args, ReplayArgs, ReplayView, TraceArgs},
-        terminal::exit,
+        findings::FindingsMode,
+        terminal::{exit, is_colored},
     },
     commands::{
+        filters,
         settings::{self, Settings},
         sockets::View,
+        top::check_terminal,
     },
     model::{filter::Filter, netns_choice::NetnsChoice},
     outputs::{
         messages::{self, Form, Level, info, warn},
         target::Content,
     },
+    sys::signals::Stop,
 };
 
 /// Exit code where something was found.
@@ -39,16 +44,39 @@ const FOUND: u8 = 3;
 pub(crate) fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     let ReplayArgs { file, view, from, to, at, speed, trace } = args;
     let view = view.unwrap_or(ReplayView::Events(trace));
+    if let ReplayView::Events(trace) = &view
+        && trace.filter.words == ["rates"]
+    {
+        let message = "rates reads counters that no recording has: use summary, with --interval 1s for one each second";
+        exit(settings::usage_error(message));
+    }
     messages::start(Form::Plain, if is_quiet(&view) { Level::Warn } else { Level::Info })?;
     let failed = |error: anyhow::Error| anyhow!("cannot replay {}: {error:#}", file.display());
-    let recording = Recording::open(&file).map_err(failed)?;
+    let recording = Rc::new(Recording::open(&file).map_err(failed)?);
     if let (ReplayView::Events(_) | ReplayView::Story(_), Some(_)) = (&view, &at) {
         bail!("--at shows a state: use it with sockets, stuck or summary, or give --from and --to");
     }
     let time = |when| recording.resolve(when).map_err(failed);
     let window = Window { from_ns: from.map(time).transpose()?, to_ns: to.or(at).map(time).transpose()?, speed };
+    if let (Some(from_ns), Some(to_ns)) = (window.from_ns, window.to_ns)
+        && from_ns > to_ns
+    {
+        bail!("--from is later than --to");
+    }
+    if let ReplayView::Top(args) = &view {
+        let stop = Stop::new(false)?; // signals end the screen
+        let instead = "`tcptrace replay FILE stuck --at TIME` or `tcptrace replay FILE`";
+        check_terminal(instead).unwrap_or_else(|error| exit(error));
+        let filter = filters::initial(&args.filter, false).unwrap_or_else(|error| exit(error));
+        let has_color = is_colored(args.color, true);
+        let make = || settings(&view, &recording);
+        top::show(args, make, filter, has_color, &file, &recording, window)?;
+        drop(stop);
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut settings = settings(&view, &recording)?;
     match view {
+        ReplayView::Top(_) => Ok(ExitCode::SUCCESS), // shown above
         ReplayView::Events(_) | ReplayView::Summary(_) => {
             Player::start(settings, recording, window)?.play()?;
             Ok(ExitCode::SUCCESS)
@@ -85,7 +113,7 @@ fn is_quiet(view: &ReplayView) -> bool {
         ReplayView::Events(trace) | ReplayView::Summary(trace) => trace.output.quiet,
         ReplayView::Stuck(args) => args.output.quiet,
         ReplayView::Story(args) => args.output.quiet,
-        ReplayView::Sockets(_) => false,
+        ReplayView::Sockets(_) | ReplayView::Top(_) => false,
     }
 }
 
@@ -115,6 +143,15 @@ fn settings(view: &ReplayView, recording: &Recording) -> anyhow::Result<Settings
         ReplayView::Sockets(args) => {
             let mut trace = Box::new(Args::parse_trace()?);
             trace.filter = args.filter.clone();
+            usage_of(&trace, |trace| Settings::from_args(trace))
+        }
+        ReplayView::Top(args) => {
+            // The filter is the screen's.
+            let mut trace = Box::new(Args::parse_trace()?);
+            trace.filter.netns.clone_from(&args.filter.netns);
+            trace.findings = args.findings.clone();
+            trace.findings_mode = FindingsMode::Only;
+            trace.output.to = Vec::new();
             usage_of(&trace, |trace| Settings::from_args(trace))
         }
     };

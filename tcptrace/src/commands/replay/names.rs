@@ -4,11 +4,10 @@ use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
 use crate::{
     model::{
-        event::{Command, ProcessId, StartTicks},
+        event::ProcessId,
         hosts::Hosts,
         keyed::{Addresses, KeyedMap},
-        names::{Names, PlaceNames},
-        place::Place,
+        names::Names,
         processes::{ProcessQuestion, ProcessSource},
     },
     pipeline::recording::header::Header,
@@ -21,8 +20,6 @@ const MAX_KNOWN: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Known {
     cgroups: KeyedMap<u64, Option<String>>,
-    executables: KeyedMap<(u32, Option<StartTicks>, Command), Option<String>>,
-    places: KeyedMap<String, PlaceNames>,
     /// How often questions for a process are refused until the next input.
     refused: HashMap<ProcessId, u32>,
 }
@@ -36,18 +33,6 @@ impl Known {
 
     pub(super) fn cgroup(&self, id: u64) -> Option<String> {
         self.cgroups.get(&id)?.clone()
-    }
-
-    pub(super) fn add_executable(&mut self, process: (u32, Option<StartTicks>, Command), path: Option<String>) {
-        if self.executables.len() < MAX_KNOWN || self.executables.contains_key(&process) {
-            self.executables.insert(process, path);
-        }
-    }
-
-    pub(super) fn add_places(&mut self, path: String, places: PlaceNames) {
-        if self.places.len() < MAX_KNOWN || self.places.contains_key(&path) {
-            self.places.insert(path, places);
-        }
     }
 
     /// The next question for this process is refused.
@@ -78,14 +63,6 @@ pub(super) fn names(header: &Header, known: &Rc<RefCell<Known>>, resolve: bool) 
     let mut names = Names::new(header.reset_reasons.iter().cloned().collect(), Box::new(find_cgroup));
     let ask = move |question: ProcessQuestion| questions.borrow_mut().takes_question(question.id);
     names.processes.set_source(ProcessSource::Later(Box::new(ask)));
-    let (executables, places) = (Rc::clone(known), Rc::clone(known));
-    names.find_executable = Some(Box::new(move |(pid, start), command| {
-        executables.borrow().executables.get(&(pid, start, command))?.clone()
-    }));
-    names.find_places = Some(Box::new(move |path| {
-        let known = places.borrow().places.get(path).cloned();
-        known.unwrap_or_else(|| PlaceNames::from(&Place::from_cgroup(path)))
-    }));
     if resolve {
         names.hosts = Hosts::new(Some(Box::new(|_| true)));
     }

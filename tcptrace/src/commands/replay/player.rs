@@ -39,6 +39,8 @@ use crate::{
 
 /// Bytes that are passed on at once; then the outputs are waited for.
 const PIECE_BYTES: usize = 1 << 18;
+/// Most summaries of intervals in which nothing was recorded.
+const MAX_INTERVALS: u64 = 10_000;
 /// Most listed sockets that are remembered for the view of sockets.
 const MAX_LISTED: usize = 1 << 20;
 
@@ -70,8 +72,13 @@ enum Intervals {
     Every(u64, u64),
 }
 
+/// Called with the time of the recording in ns before the session goes on; breaks to stop.
+pub(super) type Pacer = Box<dyn FnMut(&mut Session, u64) -> ControlFlow<()>>;
+
 /// A replay.
 pub(in crate::commands) struct Player {
+    /// Decides when it goes on, if it is shown on a screen.
+    pub(super) pacer: Option<Pacer>,
     recording: Rc<Recording>,
     pub(in crate::commands) session: Session,
     outputs: Outputs,
@@ -97,7 +104,12 @@ pub(in crate::commands) struct Player {
 }
 
 impl Player {
-    pub(in crate::commands) fn start(settings: Settings, recording: Recording, window: Window) -> anyhow::Result<Self> {
+    pub(in crate::commands) fn start(
+        settings: Settings,
+        recording: impl Into<Rc<Recording>>,
+        window: Window,
+    ) -> anyhow::Result<Self> {
+        let recording = recording.into();
         let header = &recording.header;
         let known = Rc::new(RefCell::new(Known::default()));
         let names_within_ns = u64::try_from(settings.read_every.as_nanos()).unwrap_or(u64::MAX);
@@ -122,7 +134,8 @@ impl Player {
             sends_metrics: pushes(&settings.outputs),
             with_args: settings.names.with_args,
             now_ns: header.start_ns,
-            recording: Rc::new(recording),
+            recording,
+            pacer: None,
             session,
             outputs,
             known,
@@ -203,10 +216,6 @@ impl Player {
         match frame {
             Frame::Cgroup(id, path) => self.known.borrow_mut().add_cgroup(id, path),
             Frame::Owner(owner) => _ = self.session.context.names.processes.is_settled(&owner),
-            Frame::Executable(pid, start, command, path) => {
-                self.known.borrow_mut().add_executable((pid, start, command), path);
-            }
-            Frame::Places(path, places) => self.known.borrow_mut().add_places(path, places),
             Frame::Refused(pid, start) => self.known.borrow_mut().refuse((pid, start)),
             Frame::Lost(inputs) => self.lost += inputs,
             Frame::Input(Input::Process(question, answer)) if !self.with_args => {
@@ -224,6 +233,8 @@ impl Player {
     }
 
     fn feed(&mut self, input: &Input<'_>) -> ControlFlow<()> {
+        let was_past = self.is_past;
+        self.is_past |= self.window.to_ns.zip(input.time_ns()).is_some_and(|(to_ns, time_ns)| time_ns > to_ns);
         match input {
             Input::Record(record) => {
                 let time_ns = RecordHeader::read_from_prefix(record).map_or(0, |(header, _)| header.time_ns);
@@ -238,16 +249,18 @@ impl Player {
                 return if self.session.is_complete() { self.complete() } else { ControlFlow::Continue(()) };
             }
             Input::Clock(now_ns, _) => {
-                if self.is_past {
+                if was_past {
                     return ControlFlow::Break(());
                 }
-                self.is_past = self.window.to_ns.is_some_and(|to_ns| *now_ns > to_ns);
                 if !self.is_past {
                     self.hand_over(); // as the run did before each turn
                     self.now_ns = *now_ns;
                     self.unmute_at(*now_ns);
                     self.pace();
                     self.end_interval();
+                    if let Some(pacer) = &mut self.pacer {
+                        pacer(&mut self.session, *now_ns)?;
+                    }
                 }
             }
             _ if self.is_past => return ControlFlow::Continue(()),
@@ -294,6 +307,9 @@ impl Player {
         while let Intervals::Every(next_ns, every_ns) = self.intervals
             && next_ns <= self.now_ns
         {
+            // A recording may jump by years: that is one interval.
+            let skipped = Some((self.now_ns - next_ns) / every_ns).filter(|many| *many > MAX_INTERVALS).unwrap_or(0);
+            let next_ns = next_ns + skipped * every_ns;
             self.session.apply(&Input::IntervalEnded(next_ns));
             self.intervals = Intervals::Every(next_ns.saturating_add(every_ns), every_ns);
         }

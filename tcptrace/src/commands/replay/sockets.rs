@@ -12,6 +12,7 @@ use crate::{
         age::AgeSource,
         filter::Filter,
         holders::Holder,
+        namespace::Namespace,
         snapshot::Snapshot,
         socket::{Kind, ListedSocket},
         state::State,
@@ -28,8 +29,9 @@ pub(super) fn show(args: &SocketsArgs, view: &View, filter: &Filter, mut player:
     let mut sockets = Vec::new();
     for known in table.all() {
         let listed = known.cookie().and_then(|cookie| player.listed.get(&cookie));
-        unlisted += u64::from(listed.is_none());
-        sockets.push(socket(known, listed));
+        let socket = socket(known, listed);
+        unlisted += u64::from(socket.is_unlisted);
+        sockets.push(socket);
     }
     let holders = table.holders().cloned();
     let holders_of = |holders: &[Holder]| -> HashMap<u32, String> {
@@ -37,7 +39,12 @@ pub(super) fn show(args: &SocketsArgs, view: &View, filter: &Filter, mut player:
         holders.iter().filter_map(path).collect()
     };
     let cgroups = holders.as_ref().map(|holders| holders_of(holders.all())).unwrap_or_default();
-    let snapshot = Snapshot { started_ns: now_ns, ended_ns: now_ns, sockets, holders, ..Snapshot::default() };
+    let named = player.session.context.names.netns.iter();
+    let namespaces = named
+        .map(|(inode, name)| Namespace { inode: *inode, name: Some(name.clone()), ..Namespace::default() })
+        .collect();
+    let snapshot =
+        Snapshot { started_ns: now_ns, ended_ns: now_ns, sockets, holders, namespaces, ..Snapshot::default() };
     let machine = Machine {
         wall: player.session.context.wall,
         cgroup_of: Arc::new(move |pid| cgroups.get(&pid).cloned()),
@@ -48,9 +55,7 @@ pub(super) fn show(args: &SocketsArgs, view: &View, filter: &Filter, mut player:
     sockets::print::<anyhow::Error>(&args, view, filter, snapshot, &machine).map_err(|error| anyhow!("{error}"))?;
     info("states are those of that moment; queues, timers and holders are those of the last listing before it");
     if unlisted > 0 {
-        info(format_args!(
-            "{unlisted} sockets were in no listing: their queues and timers are unknown, and shown as 0"
-        ));
+        info(format_args!("{unlisted} sockets were in no listing: their queues, timers and holders are unknown"));
     }
     Ok(())
 }
@@ -65,10 +70,12 @@ fn socket(known: &Connection, listed: Option<&ListedSocket>) -> ListedSocket {
     let netns = known.netns().unwrap_or(0);
     let new = ListedSocket::new(kind, known.state, netns, known.local(), known.remote());
     let base = match listed {
-        // Of another state its queues and timers say nothing.
         Some(listed) if listed.state == known.state => *listed,
-        Some(listed) => ListedSocket { sk: listed.sk, handle: listed.handle, uid: listed.uid, ..new },
-        None => new,
+        // Its queues and timers were those of another state.
+        Some(listed) => {
+            ListedSocket { sk: listed.sk, handle: listed.handle, uid: listed.uid, is_unlisted: true, ..new }
+        }
+        None => ListedSocket { is_unlisted: true, ..new },
     };
     ListedSocket {
         cookie: known.cookie(),

@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{anyhow, bail};
 
 use crate::{
     cli::{
@@ -121,7 +121,7 @@ impl<'a> Output<'a> {
         if path.is_dir() {
             bail!("cannot write {}: it is a folder; give the name of a file in it", path.display());
         }
-        let file = files::create_private(path).with_context(|| format!("cannot write {}", path.display()))?;
+        let file = files::create_private(path).map_err(|error| anyhow!("cannot write {}: {error}", path.display()))?;
         Ok(Self::File(file, path))
     }
 
@@ -135,7 +135,7 @@ impl<'a> Output<'a> {
             },
             Self::File(file, path) => {
                 let mut to = file;
-                to.write_all(bytes).with_context(|| format!("cannot write {}", path.display()))
+                to.write_all(bytes).map_err(|error| anyhow!("cannot write {}: {error}", path.display()))
             }
         }
     }

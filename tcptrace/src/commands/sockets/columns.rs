@@ -5,7 +5,7 @@ use std::{cmp::Ordering, net::IpAddr};
 
 use crate::{
     commands::sockets::{
-        fields::{SocketField, visit},
+        fields::{HolderLists, SocketField, visit},
         listing::Listing,
         rows::{Cgroups, Row},
     },
@@ -48,6 +48,8 @@ pub enum SocketColumn {
     Holders,
     /// Their cgroups.
     Cgroup,
+    /// The processes at the other end, with where they run.
+    Peer,
     /// What else is to be said.
     Note,
     /// A field as in CSV.
@@ -55,7 +57,7 @@ pub enum SocketColumn {
 }
 
 use SocketColumn::{
-    Age, By, Cgroup, Holders, Local, Netns, Note, Owner, ReceiveQueue, Remote, SendQueue, State, Timer, Uid,
+    Age, By, Cgroup, Holders, Local, Netns, Note, Owner, Peer, ReceiveQueue, Remote, SendQueue, State, Timer, Uid,
 };
 
 /// What a column is called, how it looks, and its fields in CSV and JSON.
@@ -71,7 +73,7 @@ const fn shape(column: SocketColumn, name: &'static str, look: Column, fields: &
 }
 
 /// The columns of the table, in its order. On a narrow terminal the highest ranks make room first.
-const SHAPES: [Shape; 14] = [
+const SHAPES: [Shape; 15] = [
     shape(State, "state", Column::new("STATE", Left).styled(), &[SocketField::State]),
     shape(
         ReceiveQueue,
@@ -95,6 +97,7 @@ const SHAPES: [Shape; 14] = [
     shape(By, "by", Column::new("BY", Left).rank(11), &[SocketField::OwnerSource]),
     shape(Holders, "holders", Column::new("HOLDERS", Left).least(12), &[SocketField::HeldBy, SocketField::Holders]),
     shape(Cgroup, "cgroup", Column::new("CGROUP", Left).least(24).rank(4), &[SocketField::Holders]),
+    shape(Peer, "peer", Column::new("PEER", Left).least(12).rank(12), &[SocketField::PeerHolders]),
     shape(Note, "note", Column::new("NOTE", Left).least(12).rank(3), &[SocketField::HalfOpen]),
 ];
 
@@ -117,7 +120,9 @@ impl SocketColumn {
             let nearest = nearest(name, Self::names().chain(fields));
             let nearest = if nearest.is_empty() { "." } else { &nearest };
             let known = Self::names().collect::<Vec<_>>().join(", ");
-            format!("unknown column `{name}`{nearest} Known are {known}, and each field of CSV (docs/json.md)")
+            format!(
+                "unknown column `{name}`{nearest} Known are {known}, and each field of CSV (tcptrace explain socket)"
+            )
         })
     }
 
@@ -160,22 +165,6 @@ pub struct SortKey {
     pub column: SocketColumn,
     /// The largest first.
     pub descending: bool,
-}
-
-/// Splits `KEY`, `-KEY`, `KEY:asc` or `KEY:desc` into a name and whether the largest comes first.
-///
-/// # Errors
-/// If something else follows the colon.
-pub(super) fn direction(text: &str) -> Result<(&str, Option<bool>), String> {
-    if let Some(name) = text.strip_prefix('-') {
-        return Ok((name, Some(true)));
-    }
-    match text.split_once(':') {
-        None => Ok((text, None)),
-        Some((name, "asc")) => Ok((name, Some(false))),
-        Some((name, "desc")) => Ok((name, Some(true))),
-        Some((_, other)) => Err(format!("unknown order `{other}` in `{text}`: use asc or desc")),
-    }
 }
 
 /// Sorts rows by these keys, one after another. Rows of which a value is not known come last in both directions; equal rows
@@ -226,6 +215,7 @@ fn value(column: SocketColumn, row: &Row<'_>, listing: &Listing<'_>, cgroups: &C
     let number = |number: u64| Some(Value::Number(number));
     match column {
         State => number(socket.state.index() as u64),
+        ReceiveQueue | SendQueue if socket.is_unlisted => None,
         ReceiveQueue => number(socket.receive_queue.into()),
         SendQueue => number(socket.send_queue.into()),
         Local => Some(Value::Address(socket.local.ip(), socket.local.port())),
@@ -240,6 +230,10 @@ fn value(column: SocketColumn, row: &Row<'_>, listing: &Listing<'_>, cgroups: &C
         Cgroup => {
             row.holders.first().and_then(|holder| cgroups.of(holder.pid)).map(|names| Value::Text(names.path.clone()))
         }
+        Peer => {
+            let first = row.peer.and_then(<[_]>::first);
+            first.map(|holder| Value::Text(holder.command.to_text().into_owned()))
+        }
         Note => row.half_open.map(Value::Number),
         SocketColumn::Field(field) => of_field(field, row, listing),
     }
@@ -247,7 +241,7 @@ fn value(column: SocketColumn, row: &Row<'_>, listing: &Listing<'_>, cgroups: &C
 
 fn of_field(wanted: SocketField, row: &Row<'_>, listing: &Listing<'_>) -> Option<Value> {
     let mut found = None;
-    visit(row, listing, b"", |field, value| {
+    visit(row, listing, &HolderLists::default(), |field, value| {
         if field == wanted {
             found = match value {
                 FieldValue::Null | FieldValue::Nulls(_) | FieldValue::Json(_) => None,
@@ -282,14 +276,6 @@ mod tests {
             error.starts_with("unknown column `recvq`: did you mean `recv-q`? Known are state, recv-q,"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn orders_are_written_in_two_ways() {
-        assert_eq!(direction("age"), Ok(("age", None)));
-        assert_eq!((direction("-age"), direction("age:desc")), (Ok(("age", Some(true))), Ok(("age", Some(true)))));
-        assert_eq!(direction("age:asc"), Ok(("age", Some(false))));
-        assert!(direction("age:down").unwrap_err().contains("use asc or desc"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::fields::{holders, visit, visit_group};
+use super::fields::{HolderLists, visit, visit_group};
 use crate::{
     commands::sockets::{
         fields::{COUNT_COLUMNS, SocketField},
@@ -42,10 +42,9 @@ impl<'a> Csv<'a> {
     }
 
     pub(super) fn rows(&self, rows: &[Row<'_>], cgroups: &Cgroups) -> BytesMut {
-        let (mut to, mut of_row, mut time) = (BytesMut::new(), BytesMut::new(), WallFormat::rfc3339());
+        let (mut to, mut of_row, mut time) = (BytesMut::new(), HolderLists::default(), WallFormat::rfc3339());
         for row in rows {
-            of_row.clear();
-            holders(&mut of_row, row, cgroups, &mut time);
+            of_row.fill(row, cgroups, &mut time);
             let mut separator = None;
             if self.fields.is_empty() {
                 visit(row, &self.listing, &of_row, |_, value| {
@@ -61,7 +60,7 @@ impl<'a> Csv<'a> {
     }
 
     /// Writes the chosen fields, in their order.
-    fn chosen(&self, to: &mut BytesMut, row: &Row<'_>, of_row: &[u8], time: &mut WallFormat) {
+    fn chosen(&self, to: &mut BytesMut, row: &Row<'_>, of_row: &HolderLists, time: &mut WallFormat) {
         let fields = self.fields;
         let mut cells = vec![Vec::new(); fields.len()];
         visit(row, &self.listing, of_row, |field, value| {

@@ -64,6 +64,7 @@ fields! {
         HeldBy = "held_by": "Whether processes or only the kernel hold it.",
         Shared = "shared": "Whether more than one process holds it.",
         Holders = "holders": "The descriptors that processes have of it.",
+        PeerHolders = "peer_holders": "The descriptors that processes have of the socket at the other end.",
     }
 }
 
@@ -75,11 +76,28 @@ const fn kind(kind: Kind) -> &'static str {
     }
 }
 
-/// Passes all fields of a socket to `show`, in order; `holders` comes from [`holders`].
+/// The holders of both ends of a socket as JSON arrays.
+#[derive(Default)]
+pub(super) struct HolderLists {
+    own: BytesMut,
+    peer: BytesMut,
+}
+
+impl HolderLists {
+    /// Writes those of this socket.
+    pub(super) fn fill(&mut self, row: &Row<'_>, cgroups: &Cgroups, time: &mut WallFormat) {
+        self.own.clear();
+        holders(&mut self.own, row.holders, cgroups, time);
+        self.peer.clear();
+        holders(&mut self.peer, row.peer.unwrap_or_default(), cgroups, time);
+    }
+}
+
+/// Passes all fields of a socket to `show`, in order.
 pub(super) fn visit(
     row: &Row<'_>,
     listing: &Listing<'_>,
-    holders: &[u8],
+    holders: &HolderLists,
     mut show: impl FnMut(SocketField, FieldValue<'_>),
 ) {
     use SocketField as Field;
@@ -101,7 +119,8 @@ pub(super) fn visit(
     show(Field::Kind, Text(kind(socket.kind)));
     show(Field::AgeNs, number(row.age.map(|age| age.ns)));
     show(Field::AgeSource, row.age.map_or(Null, |age| Text(age.source.name())));
-    let queue = |of_listener: bool, length: u32| number((row.is_listener() == of_listener).then_some(length));
+    let listed = |value: u32| (!socket.is_unlisted).then_some(value);
+    let queue = |of_listener: bool, length| number(listed(length).filter(|_| row.is_listener() == of_listener));
     show(Field::ReceiveQueue, queue(false, socket.receive_queue));
     show(Field::SendQueue, queue(false, socket.send_queue));
     show(Field::AcceptQueue, queue(true, socket.receive_queue));
@@ -109,8 +128,8 @@ pub(super) fn visit(
     show(Field::HalfOpen, number(row.half_open));
     show(Field::Timer, socket.timer_name().map_or(Null, Text));
     show(Field::TimerLeftNs, number(socket.timer.map(|timer| timer.left_ns)));
-    show(Field::Timeouts, Number(socket.timeouts.into()));
-    show(Field::Probes, Number(socket.probes.into()));
+    show(Field::Timeouts, number(listed(socket.timeouts.into())));
+    show(Field::Probes, number(listed(socket.probes.into())));
     let known = |value: fn(&ConnectionInfo) -> u64| number(socket.connection.as_ref().map(value));
     show(Field::LastSentNs, known(|info| info.last_sent_ns));
     show(Field::LastReceivedNs, known(|info| info.last_received_ns));
@@ -127,13 +146,14 @@ pub(super) fn visit(
     show(Field::OwnerSource, Text(owner.map_or("unknown", |owner| owner.source.name())));
     show(Field::HeldBy, Text(row.held_by.name()));
     show(Field::Shared, Flag(row.is_shared()));
-    show(Field::Holders, Json(holders));
+    show(Field::Holders, Json(&holders.own));
+    show(Field::PeerHolders, row.peer.map_or(Null, |_| Json(&holders.peer)));
 }
 
 /// Writes the holders of a socket as a JSON array.
-pub(super) fn holders(to: &mut BytesMut, row: &Row<'_>, cgroups: &Cgroups, time: &mut WallFormat) {
+fn holders(to: &mut BytesMut, holders: &[Holder], cgroups: &Cgroups, time: &mut WallFormat) {
     to.put_u8(b'[');
-    for (index, holder) in row.holders.iter().enumerate() {
+    for (index, holder) in holders.iter().enumerate() {
         to.put_slice(if index == 0 { b"{\"pid\":" } else { b",{\"pid\":" });
         to.put_slice(itoa::Buffer::new().format(holder.pid).as_bytes());
         let (names, cgroup) = (cgroups.names_of(holder), cgroups.of(holder.pid));

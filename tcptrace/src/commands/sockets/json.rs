@@ -5,13 +5,17 @@ use std::fmt::Write as _;
 use bytes::{BufMut, BytesMut};
 use serde_json::{Value, json};
 
-use super::fields::{SocketField, holders, visit, visit_group};
+use super::fields::{HolderLists, SocketField, visit, visit_group};
 use crate::{
     commands::sockets::{
         listing::Listing,
-        rows::{Cgroups, Group, Row, StateCounts},
+        rows::{Cgroups, Group, Row},
     },
-    model::{snapshot::Snapshot, state::State, time::WallFormat},
+    model::{
+        snapshot::Snapshot,
+        state::{State, StateCounts},
+        time::WallFormat,
+    },
     render::{
         SCHEMA_VERSION,
         json::{line, member, text_time},
@@ -41,10 +45,9 @@ impl<'a> Json<'a> {
     }
 
     pub(super) fn rows(&self, rows: &[Row<'_>], cgroups: &Cgroups) -> BytesMut {
-        let (mut to, mut of_row, mut time) = (BytesMut::new(), BytesMut::new(), WallFormat::rfc3339());
+        let (mut to, mut of_row, mut time) = (BytesMut::new(), HolderLists::default(), WallFormat::rfc3339());
         for row in rows {
-            of_row.clear();
-            holders(&mut of_row, row, cgroups, &mut time);
+            of_row.fill(row, cgroups, &mut time);
             let _ = write!(to, "{{\"schema\":{SCHEMA_VERSION}"); // to memory
             let fields = self.fields;
             visit(row, &self.listing, &of_row, |field, value| {

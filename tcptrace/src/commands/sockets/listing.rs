@@ -2,8 +2,7 @@
 
 use crate::{
     cli::args::GroupBy,
-    commands::sockets::rows::StateCounts,
-    model::{snapshot::Snapshot, time::WallOffset},
+    model::{snapshot::Snapshot, state::StateCounts, time::WallOffset},
 };
 
 /// A listing with what writers need besides the rows.

@@ -26,19 +26,21 @@ use crate::{
         args::{GroupBy, SocketsArgs, values::Format},
         conflicts::conflict,
         outputs::OutputSpec,
+        parse::direction,
         terminal::{is_colored, understands_codes},
     },
     commands::{
         delivery::{self, Writer},
         sockets::{
-            columns::{SocketColumn, SortKey, direction, fields_of, sort_rows},
+            columns::{SocketColumn, SortKey, fields_of, sort_rows},
             csv::Csv,
             fields::SocketField,
             form::Form,
             json::Json,
             listing::Listing,
             rows::{
-                Cgroups, GroupKey, HolderNames, ReadHolder, Row, count, keep_older, rows, sort, sort_groups, totals,
+                Cgroups, GroupKey, HolderNames, ReadHolder, Row, add_peers, count, keep_older, rows, sort, sort_groups,
+                totals,
             },
             text::{Text, TextOptions},
         },
@@ -112,6 +114,20 @@ impl View {
             }
         }
         Ok(Self { fields: fields_of(&columns), columns, sort, sort_groups })
+    }
+}
+
+impl View {
+    /// True if an output shows the process at the other end. Its socket may be in any state.
+    #[must_use]
+    pub fn needs_peers(&self, args: &SocketsArgs) -> bool {
+        let is_wanted = |format: Format| match format {
+            _ if self.fields.contains(&SocketField::PeerHolders) => true,
+            Format::Json | Format::Csv => self.fields.is_empty(),
+            Format::Text | Format::Nagios => self.columns.is_empty() && args.filter.pid.is_some(),
+        };
+        let formats = || args.output.to.iter().map(|spec| args.output.format_of(spec));
+        args.by.is_empty() && formats().any(is_wanted)
     }
 }
 
@@ -198,7 +214,7 @@ pub async fn watch<E>(
     for round in 0.. {
         let snapshot = sorted(args, &mut list)?;
         for (spec, output) in &mut outputs {
-            let is_text = delivery::form(&args.output, spec) == Format::Text;
+            let is_text = args.output.format_of(spec) == Format::Text;
             let screen = screen().filter(|_| is_text && redraws(spec));
             let mut text = BytesMut::new();
             if is_text {
@@ -213,7 +229,7 @@ pub async fn watch<E>(
             if is_text && screen.is_none() {
                 text.extend_from_slice(b"\n");
             }
-            if round > 0 && delivery::form(&args.output, spec) == Format::Csv {
+            if round > 0 && args.output.format_of(spec) == Format::Csv {
                 let names = text.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
                 let _ = text.split_to(names); // they stand at the beginning
             }
@@ -252,12 +268,15 @@ fn write<E>(
         cgroups = cgroups.reading(read_holder(!args.no_args));
     }
     let mut rows = rows(snapshot, filter, &cgroups);
+    if view.needs_peers(args) {
+        add_peers(&mut rows, snapshot);
+    }
     let age_unknown = args.older_than.map(|least| keep_older(&mut rows, least.as_nanos() as u64));
     let listing = Listing { snapshot, wall: machine.wall, totals: totals(&rows), by: &args.by, age_unknown };
     if !view.sort.is_empty() {
         sort_rows(&mut rows, &view.sort, &listing, &cgroups);
     }
-    let form = match delivery::form(&args.output, spec) {
+    let form = match args.output.format_of(spec) {
         Format::Text | Format::Nagios => {
             Form::Text(Text::new(&listing, text_options(args, view, spec, snapshot, &rows)))
         }
@@ -306,7 +325,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        cli::args::{Args, Command},
+        cli::{
+            args::{Args, Command},
+            given::Given,
+        },
         commands::filters,
         model::{
             skipped::Skipped,
@@ -336,7 +358,7 @@ mod tests {
 
     fn written(line: &str) -> String {
         let args = sockets_args(line);
-        let (filter, _) = filters::filter(&args.filter, "--cgroup").unwrap();
+        let (filter, _) = filters::filter(&args.filter, &Given::default()).unwrap();
         let mut to = Vec::new();
         let take = |piece: BytesMut| {
             to.extend_from_slice(&piece);

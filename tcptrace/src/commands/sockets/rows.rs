@@ -21,7 +21,7 @@ use crate::{
         processes::ProcessNames,
         snapshot::Snapshot,
         socket::{Kind, ListedSocket, listener_addresses},
-        state::State,
+        state::{State, StateCounts},
     },
     render::fields::family,
     sys::cgroup::names::CgroupNames,
@@ -91,6 +91,8 @@ pub struct Row<'a> {
     pub holders: &'a [Holder],
     /// For a listener: half-open requests to its address, which a SO_REUSEPORT group shares. `None` if requests were not listed.
     pub half_open: Option<u64>,
+    /// The descriptors that processes have of the socket at the other end. `None` if that is not on this host, or is not known.
+    pub peer: Option<&'a [Holder]>,
 }
 
 /// Who holds a socket.
@@ -124,13 +126,40 @@ impl<'a> Row<'a> {
 
     /// The processes that hold it, each with its descriptors.
     pub fn processes(&self) -> impl Iterator<Item = &'a [Holder]> + use<'a> {
-        self.holders.chunk_by(|one, other| one.pid == other.pid)
+        by_process(self.holders)
     }
 
     /// True if more than one process holds it.
     #[must_use]
     pub fn is_shared(&self) -> bool {
         self.processes().nth(1).is_some()
+    }
+}
+
+/// Descriptors by process.
+pub(super) fn by_process(holders: &[Holder]) -> impl Iterator<Item = &[Holder]> {
+    holders.chunk_by(|one, other| one.pid == other.pid)
+}
+
+/// Adds the holders of the socket at the other end: of the only one of the listing that has the same two ends, swapped. Where
+/// NAT translates an address, or two namespaces use the same ones, there is none.
+pub fn add_peers<'a>(rows: &mut [Row<'a>], snapshot: &'a Snapshot) {
+    let Some(holders) = &snapshot.holders else { return };
+    let key = |netns: u32, one: SocketAddr, other: SocketAddr| {
+        // Loopback does not leave its namespace.
+        (Some(netns).filter(|_| one.ip().is_loopback() || other.ip().is_loopback()), one, other)
+    };
+    let mut by_ends: KeyedMap<_, Option<&ListedSocket>> = KeyedMap::default();
+    let connections = snapshot.sockets.iter().filter(|socket| socket.state != State::Listen);
+    for socket in connections {
+        let same_ends = by_ends.entry(key(socket.netns, socket.local, socket.remote));
+        same_ends.and_modify(|first| *first = None).or_insert(Some(socket));
+    }
+    let at = |netns, one, other| by_ends.get(&key(netns, one, other)).copied().flatten();
+    for row in rows.iter_mut().filter(|row| !row.is_listener()) {
+        let ListedSocket { netns, local, remote, .. } = *row.socket;
+        let other = at(netns, local, remote).and_then(|_| at(netns, remote, local));
+        row.peer = other.map(|other| holders.of(other.handle));
     }
 }
 
@@ -161,6 +190,7 @@ pub fn rows<'a>(snapshot: &'a Snapshot, filter: &Filter, cgroups: &Cgroups) -> V
             held_by: held_by(socket, holders),
             holders,
             half_open: half_open.as_ref().filter(|_| socket.state == State::Listen).map(|counts| counts.of(socket)),
+            peer: None,
         }
     };
     snapshot.sockets.iter().filter(is_wanted).map(row).collect()
@@ -186,6 +216,7 @@ fn held_by(socket: &ListedSocket, holders: &[Holder]) -> HeldBy {
     let has_file = socket.kind == Kind::Full && socket.handle != 0 && socket.uid.is_some();
     match (holders.is_empty(), has_file) {
         (false, _) => HeldBy::Processes,
+        (true, _) if socket.is_unlisted => HeldBy::Unknown,
         (true, true) => HeldBy::Unknown,
         (true, false) => HeldBy::Kernel,
     }
@@ -222,9 +253,6 @@ impl HalfOpen {
         self.0.get(&(listener.netns, listener.local)).copied().unwrap_or_default()
     }
 }
-
-/// Counts by state, in the order of [`State::ALL`].
-pub type StateCounts = [u64; State::ALL.len()];
 
 /// Counts all rows by state.
 #[must_use]

@@ -4,16 +4,16 @@ use std::{fmt::Write as _, net::SocketAddr};
 
 use bytes::BytesMut;
 
-use super::fields::{self, SocketField, names, visit};
+use super::fields::{HolderLists, SocketField, names, visit};
 use crate::{
     cli::args::GroupBy,
     commands::sockets::{
         columns::SocketColumn::{
-            self, Age, By, Cgroup, Holders, Local, Netns, Note, Owner, ReceiveQueue, Remote, SendQueue, State, Timer,
-            Uid,
+            self, Age, By, Cgroup, Holders, Local, Netns, Note, Owner, Peer, ReceiveQueue, Remote, SendQueue, State,
+            Timer, Uid,
         },
         listing::Listing,
-        rows::{Cgroups, Common, Group, HeldBy, Row},
+        rows::{Cgroups, Common, Group, HeldBy, Row, by_process},
     },
     model::{
         event::Command,
@@ -83,6 +83,7 @@ impl<'a> Text<'a> {
             owner_source.then_some(By),
             Some(Holders),
             more.then_some(Cgroup),
+            more.then_some(Peer),
             Some(Note),
         ];
         let columns =
@@ -110,6 +111,7 @@ impl<'a> Text<'a> {
         for column in &self.columns {
             match column {
                 State => table.text(socket.state.name()),
+                ReceiveQueue | SendQueue if socket.is_unlisted => table.text("-"),
                 ReceiveQueue => table.number(socket.receive_queue.into()),
                 SendQueue => table.number(socket.send_queue.into()),
                 Local => table.cell(|to| address(to, socket.local)),
@@ -131,6 +133,7 @@ impl<'a> Text<'a> {
                 By => table.text(socket.owner.map_or("-", |owner| owner.source.name())),
                 Holders => table.cell(|to| holders(to, row, more)),
                 Cgroup => table.cell(|to| cgroups_of(to, row, cgroups)),
+                Peer => table.cell(|to| peer(to, row, cgroups)),
                 Note => table.cell(|to| note(to, row)),
                 SocketColumn::Field(field) => table.cell(|to| self.field(to, *field, row, cgroups)),
             }
@@ -139,8 +142,8 @@ impl<'a> Text<'a> {
 
     /// A field as CSV has it, but durations as people read them.
     fn field(&self, to: &mut String, wanted: SocketField, row: &Row<'_>, cgroups: &Cgroups) {
-        let (mut of_row, mut text, mut time) = (BytesMut::new(), Vec::new(), WallFormat::rfc3339());
-        fields::holders(&mut of_row, row, cgroups, &mut time);
+        let (mut of_row, mut text, mut time) = (HolderLists::default(), Vec::new(), WallFormat::rfc3339());
+        of_row.fill(row, cgroups, &mut time);
         visit(row, &self.listing, &of_row, |field, value| match value {
             _ if field != wanted => {}
             FieldValue::Number(ns) if field.name().ends_with("_ns") && field != SocketField::MonoNs => {
@@ -265,7 +268,7 @@ fn number(to: &mut String, number: impl itoa::Integer) {
     to.push_str(itoa::Buffer::new().format(number));
 }
 
-/// One end of a connection; `-` stands for port 0.
+/// One end of a connection; `*` stands for no port, as in ss.
 fn address(to: &mut String, end: SocketAddr) {
     match end {
         SocketAddr::V4(end) => {
@@ -278,7 +281,7 @@ fn address(to: &mut String, end: SocketAddr) {
     }
     to.push(':');
     match end.port() {
-        0 => to.push('-'),
+        0 => to.push('*'),
         port => number(to, port),
     }
 }
@@ -346,6 +349,22 @@ fn holders(to: &mut String, row: &Row<'_>, more: bool) {
     }
     if row.is_shared() {
         to.push_str(" (shared)");
+    }
+}
+
+/// The processes at the other end, each with where it runs.
+fn peer(to: &mut String, row: &Row<'_>, cgroups: &Cgroups) {
+    let holders = row.peer.unwrap_or_default();
+    if holders.is_empty() {
+        return to.push('-');
+    }
+    for (index, descriptors) in by_process(holders).enumerate() {
+        let holder = &descriptors[0];
+        to.push_str(if index == 0 { "" } else { ", " });
+        process(to, &holder.command, holder.pid);
+        if let Some(place) = &cgroups.names_of(holder).place {
+            let _ = write!(to, " ({})", Printable(&place.to_string()));
+        }
     }
 }
 

@@ -25,6 +25,7 @@ use crate::{
         delivery::{self, pushes, serve},
         doctor::read,
         settings::Settings,
+        top::Screen,
         trace::{
             error::{Error, no_thread, signals},
             kernel_log::StderrLog,
@@ -45,7 +46,7 @@ use crate::{
         Outputs,
         messages::{info, warn},
     },
-    pipeline::{recording::encoder::NameLog, session::Session},
+    pipeline::{finding_watch::FindingWatch, recording::encoder::NameLog, session::Session},
     render::context::Context,
     sys::{
         clock::{now_ns, wall_offset},
@@ -53,7 +54,7 @@ use crate::{
         pids::{self, View},
         services,
         signals::{Hangup, Stop, begin_shutdown},
-        terminal::{Keys, screen},
+        terminal::screen,
     },
 };
 
@@ -112,11 +113,11 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
     names.addresses = Addresses::new(settings.kernel_addresses);
     names.services = services::read();
     let reader = NameReader::start(&mut names, settings.names, log.clone()).map_err(no_thread)?;
-    recording::add_lookups(&mut names, log.as_ref());
     names.own_netns = netns::find(Some(&NetnsChoice::Own))?.0.first().map(|found| found.inode);
     let names_within_ns = u64::try_from(settings.read_every.as_nanos()).unwrap_or(u64::MAX);
     let context = Context { screen: screen(), names_within_ns, ..Context::new(wall_offset(), names) };
     let start_ns = now_ns();
+    let watched = settings.recording.as_ref().and_then(|recording| recording.on_finding);
     settings.session.owner_unchecked = probes.owner_unchecked;
     let recorder = log.map(|log| recording::start(&settings, &context, netns_alias, start_ns, log)).transpose()?;
     let (server, queries) = serve(settings.server)?;
@@ -154,13 +155,19 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
         chosen: settings.chosen,
         is_gone: false,
         netns_names: NameWatch::default(),
+        screen: None,
     };
     run.session.netns_alias = netns_alias;
-    stop.keys = if settings.takes_keys { Keys::listen() } else { None };
+    if let Some(screen) = settings.screen {
+        let screen = Screen::start(screen, &mut run.session, start_ns);
+        run.screen = Some(screen.map_err(|source| Error::Setup { what: "the screen", source })?);
+    }
+    run.session.watch = watched.map(FindingWatch::new);
     stop.deadline = settings.duration.map(|duration| Instant::now() + duration);
     run.request_listing(Purpose::Start);
     let stopped = run.until_stopped(&mut stop, settings.read_every, settings.interval).await;
     begin_shutdown();
+    drop(run.screen.take());
     drop(probes); // detached, so no more events reach the rings
     let finished = run.finish(stopped.as_ref().map_or("failed", |reason| reason)).await;
     match (stopped, finished) {

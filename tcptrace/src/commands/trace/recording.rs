@@ -1,26 +1,19 @@
 //! The recording of a run: what stands at its beginning, and the names that the session looks up.
 
-use std::{cell::RefCell, collections::HashMap, fs};
+use std::{collections::HashMap, fs};
 
 use tcptrace_common::record::WIRE_VERSION;
 
 use crate::{
     commands::{settings::Settings, trace::error::Error},
-    model::{
-        decode::NetnsAlias,
-        names::{Names, PlaceNames},
-    },
+    model::{decode::NetnsAlias, names::Names},
     outputs::recorder::Recorder,
     pipeline::recording::{
         encoder::{Name, NameLog},
         header::Header,
     },
     render::context::Context,
-    sys::{
-        cgroup,
-        places::{self, Places},
-        processes,
-    },
+    sys::cgroup,
 };
 
 /// Names that are looked up on this machine, and logged for the recording.
@@ -33,27 +26,6 @@ pub(super) fn names(reset_reasons: HashMap<u32, String>, log: Option<&NameLog>) 
         path
     };
     Names::new(reset_reasons, Box::new(find_cgroup))
-}
-
-/// Look-ups of executables and places for filters, logged too.
-pub(super) fn add_lookups(names: &mut Names, log: Option<&NameLog>) {
-    let of_executables = log.cloned();
-    names.find_executable = Some(Box::new(move |id, command| {
-        let (names, ()) = processes::read(id, false, |_| ())?;
-        let path = names.executable(command).map(str::to_owned);
-        if let Some(log) = &of_executables {
-            log.borrow_mut().push(Name::Executable(id.0, id.1, command, path.clone()));
-        }
-        path
-    }));
-    let (places, of_places) = (RefCell::new(Places::new(&places::host_root(None))), log.cloned());
-    names.find_places = Some(Box::new(move |path| {
-        let found = PlaceNames::from(places.borrow_mut().of_cgroup(path, None).as_ref());
-        if let Some(log) = &of_places {
-            log.borrow_mut().push(Name::Places(path.to_owned(), found.clone()));
-        }
-        found
-    }));
 }
 
 /// Starts the recording, if one is wanted.

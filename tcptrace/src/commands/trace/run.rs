@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     io::{self, IsTerminal as _},
+    ops::ControlFlow,
     path::PathBuf,
     time::Duration,
 };
@@ -25,6 +26,7 @@ use crate::{
     },
     commands::{
         delivery::{next_query, push},
+        top::Screen,
         trace::{
             error::{Error, no_thread},
             kernel_log::StderrLog,
@@ -55,6 +57,7 @@ use crate::{
         recorder::Recorder,
     },
     pipeline::{
+        finding_watch::FindingWatch,
         input::{CounterReading, Input},
         session::{Session, apply::PIECE_BYTES},
     },
@@ -140,6 +143,8 @@ pub(crate) struct Run {
     pub(super) ready_file: Option<PathBuf>,
     pub(super) service: Service,
     pub(super) hangup: Hangup,
+    /// The screen on which the run is shown.
+    pub(super) screen: Option<Screen>,
 }
 
 impl Run {
@@ -156,6 +161,7 @@ impl Run {
         let mut polls = self.poll.filter(|_| self.session.polled_states().is_some()).map(every);
         let mut pushes = self.pushes.map(every);
         let mut evaluations = self.session.has_findings().then(|| every(EVALUATE_EVERY));
+        let mut refreshes = self.screen.as_ref().map(|screen| every(screen.every()));
         let mut ready = None;
         let mut more = false;
         loop {
@@ -172,6 +178,8 @@ impl Run {
                 () = due(&mut polls) => LoopEvent::PollDue,
                 () = due(&mut evaluations) => LoopEvent::EvaluationDue,
                 () = due(&mut pushes) => LoopEvent::PushDue,
+                () = due(&mut refreshes) => LoopEvent::RefreshDue,
+                () = woken(&mut self.screen) => LoopEvent::KeyPressed,
                 query = next_query(&mut self.queries) => LoopEvent::Queried(query),
                 ready = self.rings.readable_mut() => {
                     if let Ok(mut ready) = ready {
@@ -219,6 +227,12 @@ impl Run {
                         self.request_listing(Purpose::Namespace);
                     }
                 }
+                LoopEvent::RefreshDue => self.refresh(),
+                LoopEvent::KeyPressed => {
+                    if self.take_keys().is_break() {
+                        return Ok("interrupted");
+                    }
+                }
                 LoopEvent::PollDue => self.request_listing(Purpose::Poll),
                 LoopEvent::PushDue => self.push_metrics(),
                 LoopEvent::Queried(Query::Metrics(to)) => {
@@ -245,6 +259,7 @@ impl Run {
                     if matches!(purpose, Some(Purpose::Start | Purpose::Evidence)) {
                         self.next_evaluation = Instant::now();
                         self.evaluate(now_ns());
+                        self.refresh();
                     }
                 }
             }
@@ -271,6 +286,21 @@ impl Run {
     fn greet(&mut self) {
         if io::stdout().is_terminal() && self.session.write_headings() && io::stderr().is_terminal() {
             info(format_args!("tracing, Ctrl-C ends"));
+        }
+    }
+
+    /// Shows the present on the screen.
+    fn refresh(&mut self) {
+        if let Some(screen) = &mut self.screen {
+            screen.refresh(&mut self.session, now_ns());
+        }
+    }
+
+    /// Takes the keys that were pressed; breaks when the user wants to end.
+    fn take_keys(&mut self) -> ControlFlow<()> {
+        match &mut self.screen {
+            Some(screen) => screen.take_keys(&mut self.session, now_ns(), &mut |_| ()),
+            None => ControlFlow::Continue(()),
         }
     }
 
@@ -321,6 +351,9 @@ impl Run {
         let wants_listing = self.session.apply(input);
         if let Some(recorder) = &mut self.recorder {
             recorder.add(input, &mut self.session.context.names);
+            if let Some(noticed) = self.session.watch.as_mut().and_then(FindingWatch::take) {
+                recorder.keep(noticed);
+            }
         }
         wants_listing
     }
@@ -431,6 +464,8 @@ pub(crate) enum LoopEvent {
     SummaryDue,
     CheckDue,
     PollDue,
+    RefreshDue,
+    KeyPressed,
     EvaluationDue,
     Listed(Box<ListingResult>),
 }
@@ -439,6 +474,14 @@ pub(crate) fn worker(rings: Rings) -> Result<AsyncFd<Rings>, Error> {
     // SAFETY: the rings own their maps and so the file descriptors, which do not change while the rings live.
     unsafe { AsyncFd::register_with_interest(rings, Interest::READABLE) }
         .map_err(|error| Error::Setup { what: "the ring buffers", source: error.into_parts().1 })
+}
+
+/// The next key of the screen, or never.
+async fn woken(screen: &mut Option<Screen>) {
+    match screen {
+        Some(screen) => screen.woken().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The next tick, or never.

@@ -18,6 +18,18 @@ impl Error {
     pub(super) fn new(text: &str, span: (usize, usize), message: impl Into<String>) -> Self {
         Self { text: text.to_owned(), start: span.0, end: span.1, message: message.into() }
     }
+
+    /// What is wrong.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Byte offsets of the words that are wrong.
+    #[must_use]
+    pub const fn span(&self) -> (usize, usize) {
+        (self.start, self.end)
+    }
 }
 
 impl std::error::Error for Error {}

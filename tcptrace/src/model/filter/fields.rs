@@ -113,6 +113,11 @@ pub enum Text {
 }
 
 impl Text {
+    /// True if it is read from `/proc` and the files of the node.
+    pub(super) const fn is_read(self) -> bool {
+        matches!(self, Self::Exe | Self::Unit | Self::Container | Self::Pod)
+    }
+
     /// Its name in the language.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -275,7 +280,7 @@ impl Field {
             Self::User => "a user, e.g. \"www-data\"",
             Self::Text(_) => "a text, e.g. \"java\"",
             Self::Event => "transition, retransmit, reset, owner, socket or finding",
-            Self::Finding => "a finding, e.g. close-wait-leak (docs/findings.md)",
+            Self::Finding => "a finding, e.g. close-wait-leak (tcptrace explain lists all)",
             Self::Severity => "info, warning or critical",
         }
     }

@@ -84,6 +84,33 @@ impl Expr {
         filter
     }
 
+    /// What is true of all events of both ends of a connection if this is true of one of them: it is about either end, and
+    /// nothing that differs from event to event. Everything where nothing is left.
+    #[must_use]
+    pub fn of_connection(&self) -> Self {
+        fn of(part: Expr) -> Expr {
+            match part {
+                Expr::All(parts) => Expr::all(parts.into_iter().map(of)),
+                Expr::Any(parts) => {
+                    let parts: Vec<_> = parts.into_iter().map(of).collect();
+                    if parts.iter().any(Expr::is_everything) { Expr::everything() } else { Expr::any(parts) }
+                }
+                Expr::Test(Test::Port(_, ranges)) => Expr::Test(Test::Port(End::Either, ranges)),
+                Expr::Test(Test::Address(_, prefixes)) => Expr::Test(Test::Address(End::Either, prefixes)),
+                Expr::Test(Test::Endpoint(_, places)) => Expr::Test(Test::Endpoint(End::Either, places)),
+                Expr::Test(Test::Family(family)) => Expr::Test(Test::Family(family)),
+                Expr::Not(inner) => match *inner {
+                    Expr::Test(
+                        Test::Port(End::Either, _) | Test::Address(End::Either, _) | Test::Endpoint(End::Either, _),
+                    ) => Expr::Not(inner),
+                    _ => Expr::everything(),
+                },
+                Expr::Test(_) => Expr::everything(),
+            }
+        }
+        of(self.clone().simplified(false))
+    }
+
     /// The same with negations at the tests only (De Morgan's laws hold in three-valued logic), and with tests of one field
     /// that are joined by OR as one test.
     fn simplified(self, is_negated: bool) -> Self {

@@ -37,6 +37,6 @@ pub use self::{
     lower::Filter,
     parse::text_value,
     shorthands::{places, ports, states, terms},
-    subjects::{ConnectionFacts, EventSubject, ListedSubject},
+    subjects::{ConnectionFacts, EventSubject, FilterNames, ListedSubject},
     values::{Pid, Place, PortRange, Regex, Term, Uid},
 };

@@ -4,13 +4,16 @@ use std::net::SocketAddr;
 
 use super::{
     eval::{Known, Lookup, Party, Subject},
+    expr::{Expr, Test},
     fields::{EventName, Number, Text},
 };
 use crate::model::{
     age::{Age, AgeSource},
     event::{Event, EventKind, MAX_CANDIDATES, Owner, OwnerSource, Process, TimeSource},
     holders::Holder,
-    names::{Names, PlaceNames},
+    names::Names,
+    place::Place,
+    processes::ProcessQuestion,
     socket::{ConnectionInfo, ListedSocket},
     state::{State, StateSet},
 };
@@ -61,14 +64,19 @@ impl From<Age> for Known {
     }
 }
 
-impl PlaceNames {
-    /// The names for one of these fields.
-    pub(crate) fn of(&self, text: Text) -> &[String] {
+impl Place {
+    /// Whether `is_it` is true of one of the names of the unit, container or pod, in all the ways that a user may write it.
+    pub(crate) fn any_name(&self, text: Text, is_it: &mut dyn FnMut(&str) -> bool) -> bool {
+        let mut any = |names: &[Option<&str>]| names.iter().flatten().any(|name| is_it(name));
         match text {
-            Text::Unit => &self.units,
-            Text::Container => &self.containers,
-            Text::Pod => &self.pods,
-            _ => &[],
+            Text::Unit => any(&[self.unit_name()]),
+            Text::Container => any(&[self.container_id(), self.short_container_id(), self.container_name()]),
+            Text::Pod => {
+                let full_name =
+                    self.pod_namespace().zip(self.pod_name()).map(|(space, name)| format!("{space}/{name}"));
+                any(&[self.pod_uid(), self.pod_name(), full_name.as_deref()])
+            }
+            Text::Comm | Text::Exe | Text::User | Text::Cgroup => false,
         }
     }
 }
@@ -198,7 +206,7 @@ impl<'a> From<ListedSubject<'a>> for ConnectionFacts<'a> {
             netns: Some(socket.netns),
             cookie: socket.cookie,
             age: socket.age(listed.now_ns).map_or(Known::Unknown, Known::from),
-            queues: Some((socket.receive_queue, socket.send_queue)),
+            queues: (!socket.is_unlisted).then_some((socket.receive_queue, socket.send_queue)),
             connection: socket.connection,
             holders: listed.holders,
             owner: socket.owner,
@@ -243,23 +251,23 @@ impl Subject for ConnectionFacts<'_> {
     }
 }
 
+/// Processes are read elsewhere: one that is not read yet is asked for, and its texts are unknown until then.
 impl Lookup for Names {
     fn any_text(&mut self, text: Text, process: &Party, is_it: &mut dyn FnMut(&str) -> bool) -> Option<bool> {
         match text {
-            Text::Exe => {
-                let (id, command) = ((process.pid, process.start), process.command?);
-                // One that has ended is remembered.
-                if let Some(path) = self.processes.executable(id, command) {
-                    return Some(is_it(path));
-                }
-                let path = self.find_executable.as_mut()?(id, command)?;
-                Some(is_it(&path))
-            }
             Text::Cgroup => self.cgroup(process.cgroup?).map(is_it),
+            Text::Exe => {
+                let command = process.command?;
+                self.processes.of_process(process.question(), command)?.executable(command).map(is_it)
+            }
             Text::Unit | Text::Container | Text::Pod => {
-                let path = self.cgroup(process.cgroup?)?.to_owned();
-                let names = self.find_places.as_ref()?(&path);
-                Some(names.of(text).iter().any(|value| is_it(value)))
+                let known = self.processes.of_process(process.question(), process.command?);
+                if let Some(place) = known.and_then(|known| known.place.as_deref()) {
+                    return Some(place.any_name(text, is_it));
+                }
+                let is_being_read = self.processes.is_being_read((process.pid, process.start));
+                let place = self.place_of_cgroup(process.cgroup.filter(|_| !is_being_read)?)?;
+                Some(place.any_name(text, is_it))
             }
             Text::Comm | Text::User => None,
         }
@@ -267,5 +275,51 @@ impl Lookup for Names {
 
     fn netns_name(&self, inode: u32) -> Option<&str> {
         self.netns.get(&inode).map(String::as_str)
+    }
+}
+
+impl Party {
+    fn question(&self) -> ProcessQuestion {
+        ProcessQuestion { id: (self.pid, self.start), cgroup: self.cgroup.unwrap_or(0) }
+    }
+}
+
+/// [`Names`], with what a decision lacked of them.
+pub struct FilterNames<'a> {
+    /// The names.
+    pub names: &'a mut Names,
+    /// True if the name of a process was asked for that was not known.
+    pub lacks: bool,
+    /// True if such a process is being read.
+    pub waits: bool,
+}
+
+impl<'a> FilterNames<'a> {
+    /// Nothing was asked for yet.
+    pub const fn new(names: &'a mut Names) -> Self {
+        Self { names, lacks: false, waits: false }
+    }
+}
+
+impl Lookup for FilterNames<'_> {
+    fn any_text(&mut self, text: Text, process: &Party, is_it: &mut dyn FnMut(&str) -> bool) -> Option<bool> {
+        let known = self.names.any_text(text, process, is_it);
+        if known.is_none() && text.is_read() {
+            self.lacks = true;
+            self.waits |= self.names.processes.is_being_read((process.pid, process.start));
+        }
+        known
+    }
+
+    fn netns_name(&self, inode: u32) -> Option<&str> {
+        self.names.netns_name(inode)
+    }
+}
+
+impl Expr {
+    /// True if it depends on names of processes that are read from `/proc`.
+    #[must_use]
+    pub fn needs_names(&self) -> bool {
+        self.mentions(|test| matches!(test, Test::Text(text, _) if text.is_read()))
     }
 }

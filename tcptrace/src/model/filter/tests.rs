@@ -220,3 +220,19 @@ fn a_listed_socket_has_holders_or_none() {
         SocketFilter { states: [State::Listen].into_iter().collect(), ..SocketFilter::default() }
     );
 }
+
+#[test]
+fn a_story_is_limited_by_what_is_true_of_the_whole_connection() {
+    for (text, want) in [
+        ("event == reset || retrans > 3", "everything"),
+        ("event == reset && rport == 443", "port == 443"),
+        ("lport == 80 && laddr in 10.0.0.0/8 && state == CLOSE_WAIT", "port == 80 && addr == 10.0.0.0/8"),
+        ("(rport == 443 && event == reset) || lport == 80", "port == 443 || port == 80"),
+        ("rport == 443 || event == reset", "everything"),
+        ("!(port == 22 || age > 1m)", "!(port == 22)"),
+        ("rport != 22 && laddr != ::1", "everything"),
+        ("raddr == 10.0.0.1:80 && family == ipv4 && pid == 7", "addr == 10.0.0.1:80 && family == ipv4"),
+    ] {
+        assert_eq!(parsed(text).of_connection().to_string(), want, "{text}");
+    }
+}

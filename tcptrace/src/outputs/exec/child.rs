@@ -18,7 +18,11 @@ use rustix::{
     process::{Pid, Signal, kill_process_group},
 };
 
-use crate::{model::printable::printable, outputs::messages::info, sys::workers};
+use crate::{
+    model::printable::printable,
+    outputs::messages::info,
+    sys::{host_proc, workers},
+};
 
 /// What became of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -228,6 +232,7 @@ fn nonblocking(pipe: &impl AsFd) -> io::Result<()> {
 fn isolate() -> io::Result<()> {
     const FIRST: u32 = 3;
     const MOST: i32 = 1 << 16;
+    host_proc::leave();
     // SAFETY: all of these take only numbers. Descriptors are closed when the program starts: std needs one until then.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);

@@ -2,6 +2,8 @@
 //! compresses and writes them. The loop never waits for it: chunks that find no room are lost, counted, and said to be
 //! missing in the recording itself.
 
+mod around;
+mod names;
 mod segments;
 mod settings;
 
@@ -10,18 +12,19 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-        mpsc::{self, RecvTimeoutError, SyncSender, TrySendError},
+        mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
+pub use self::{names::segments, settings::RecorderSettings};
 use self::{segments::Segments, settings::SEGMENTS};
-pub use self::{segments::segments, settings::RecorderSettings};
 use crate::{
     model::{keyed::Addresses, names::Names},
     outputs::messages::{info, warn},
     pipeline::{
+        finding_watch::Noticed,
         input::Input,
         recording::{
             chunk::RawChunk,
@@ -34,6 +37,9 @@ use crate::{
 
 /// Most chunks that wait for the disk, about 1 MiB each.
 const MAX_WAITING: usize = 64;
+/// Most buffers that are kept for further chunks, and how large they may be.
+const MAX_SPARE: usize = 2;
+const MAX_SPARE_BYTES: usize = 4 << 20;
 /// Longest time that inputs wait to be written, in ns: so much is lost with power.
 const WRITE_EVERY_NS: u64 = 1_000_000_000;
 /// How long the end waits for the disk.
@@ -46,12 +52,24 @@ struct Progress {
     segment_bytes: AtomicU64,
     /// Inputs that could not be written, until the main loop takes note.
     lost: AtomicU64,
+    /// Inputs lost earlier, of which the recording would have said so there.
+    unsaid: AtomicU64,
+    /// Findings around which something was kept.
+    kept: AtomicU64,
     /// True if there has been a failure.
     has_failed: AtomicBool,
 }
 
-/// A chunk to write; with a header, in a new file.
-struct Work(Option<Box<Header>>, RawChunk);
+/// What to write.
+struct Work {
+    /// The header of the file that begins with this chunk.
+    begins: Option<Box<Header>>,
+    chunk: RawChunk,
+    /// How many inputs before it were lost, as it says.
+    lost: u64,
+    /// The finding around which the recording is to be kept.
+    noticed: Option<Noticed>,
+}
 
 /// Records a run.
 #[derive(Debug)]
@@ -61,11 +79,16 @@ pub struct Recorder {
     header: Header,
     /// The header of the file that the next chunk begins.
     next: Option<Box<Header>>,
+    noticed: Option<Noticed>,
     to: Option<SyncSender<Work>>,
+    /// Buffers of chunks that were written.
+    spare: Receiver<Vec<u8>>,
     progress: Arc<Progress>,
     thread: JoinHandle<()>,
     written_ns: u64,
+    /// Inputs that were lost, and how many of them the current chunk names.
     lost: u64,
+    said: u64,
     wants_listing: bool,
     /// True if the next input is the first one of a file.
     begins_file: bool,
@@ -78,6 +101,7 @@ impl Recorder {
     /// If the file cannot be created, or no thread started.
     pub fn start(settings: RecorderSettings, header: Header, addresses: Addresses, names: NameLog) -> io::Result<Self> {
         let (to, from) = mpsc::sync_channel::<Work>(MAX_WAITING);
+        let (to_reuse, spare) = mpsc::sync_channel(MAX_SPARE);
         let progress = Arc::new(Progress::default());
         let mut segments = Segments::create(&settings, &header)?;
         let reports = Arc::clone(&progress);
@@ -87,9 +111,12 @@ impl Recorder {
             loop {
                 workers::alive();
                 match from.recv_timeout(Duration::from_secs(1)) {
-                    Ok(Work(header, chunk)) => {
-                        next = header.or(next);
-                        write(&mut segments, &mut next, &chunk, &reports);
+                    Ok(mut work) => {
+                        next = work.begins.take().or(next);
+                        write(&mut segments, &mut next, &work, &reports);
+                        if work.chunk.bytes.capacity() <= MAX_SPARE_BYTES {
+                            let _ = to_reuse.try_send(work.chunk.bytes); // there are enough
+                        }
                     }
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => break,
@@ -106,11 +133,14 @@ impl Recorder {
             settings,
             header,
             next: None,
+            noticed: None,
             to: Some(to),
+            spare,
             progress,
             thread,
             written_ns: start_ns,
             lost: 0,
+            said: 0,
             wants_listing: false,
             begins_file: true,
         })
@@ -133,6 +163,11 @@ impl Recorder {
         }
     }
 
+    /// Keeps the recording around a finding that was noticed just now.
+    pub fn keep(&mut self, noticed: Noticed) {
+        self.noticed = Some(noticed);
+    }
+
     fn cut_if_due(&mut self, now_ns: u64) {
         if now_ns.saturating_sub(self.written_ns) >= WRITE_EVERY_NS {
             self.cut(now_ns);
@@ -142,17 +177,19 @@ impl Recorder {
     /// Passes a chunk on.
     fn cut(&mut self, now_ns: u64) {
         self.written_ns = now_ns;
-        let failed = self.progress.lost.swap(0, Relaxed);
-        if failed > 0 {
-            self.lose(failed);
+        let (lost, unsaid) = (self.progress.lost.swap(0, Relaxed), self.progress.unsaid.swap(0, Relaxed));
+        self.lose(lost, unsaid);
+        if let Ok(buffer) = self.spare.try_recv() {
+            self.encoder.reuse(buffer);
         }
         let Some(chunk) = self.encoder.take() else { return };
-        let (inputs, next) = (chunk.inputs, self.next.take());
-        match self.to.as_ref().map(|to| to.try_send(Work(next, chunk))) {
+        let lost = std::mem::take(&mut self.said);
+        let work = Work { begins: self.next.take(), chunk, lost, noticed: self.noticed.take() };
+        match self.to.as_ref().map(|to| to.try_send(work)) {
             None | Some(Ok(())) => {}
-            Some(Err(TrySendError::Full(Work(next, _)) | TrySendError::Disconnected(Work(next, _)))) => {
-                self.next = next;
-                self.lose(inputs);
+            Some(Err(TrySendError::Full(work) | TrySendError::Disconnected(work))) => {
+                (self.next, self.noticed) = (work.begins, work.noticed);
+                self.lose(work.chunk.inputs, work.lost);
             }
         }
         if self.next.is_none() && self.is_segment_full(now_ns) {
@@ -164,18 +201,23 @@ impl Recorder {
         }
     }
 
-    fn lose(&mut self, inputs: u64) {
+    /// Notes that inputs were lost, and that the recording does not say yet that `unsaid` others were.
+    fn lose(&mut self, inputs: u64, unsaid: u64) {
+        if inputs + unsaid == 0 {
+            return;
+        }
         if self.lost == 0 {
             warn("the disk is too slow or full for the recording: a part of it is missing");
         }
         self.lost += inputs;
-        self.encoder.lose(inputs);
+        self.said += inputs + unsaid;
+        self.encoder.lose(inputs + unsaid);
         self.wants_listing = true;
     }
 
     fn is_segment_full(&self, now_ns: u64) -> bool {
         let age = Duration::from_nanos(now_ns.saturating_sub(self.header.start_ns));
-        let is_old = self.settings.keep.is_some_and(|keep| age >= keep / SEGMENTS as u32);
+        let is_old = self.settings.file_age().is_some_and(|most| age >= most);
         let bytes = self.progress.segment_bytes.load(Relaxed);
         is_old || self.settings.max_bytes.is_some_and(|most| bytes >= most / SEGMENTS)
     }
@@ -204,22 +246,38 @@ impl Recorder {
         if lost > 0 || self.progress.has_failed.load(Relaxed) {
             return Err(format!("the recording {} lacks {lost} inputs", self.settings.path.display()));
         }
-        info(format_args!("recorded to {}", self.settings.path.display()));
+        let path = self.settings.path.display();
+        match self.progress.kept.load(Relaxed) {
+            0 => info(format_args!("recorded to {path}")),
+            1 => info(format_args!("recorded to {path}, and the minutes around a finding to a file of its own")),
+            kept => {
+                info(format_args!("recorded to {path}, and the minutes around {kept} findings to files of their own"))
+            }
+        }
         Ok(())
     }
 }
 
 /// Writes a chunk, in a new file if there is a header for one.
-fn write(segments: &mut Segments, next: &mut Option<Box<Header>>, chunk: &RawChunk, reports: &Progress) {
+fn write(segments: &mut Segments, next: &mut Option<Box<Header>>, work: &Work, reports: &Progress) {
     let begun = next.as_ref().map_or(Ok(()), |header| segments.next(header));
     if begun.is_ok() {
         *next = None;
     }
-    if let Err(error) = begun.and_then(|()| segments.write(chunk)) {
+    if let Err(error) = begun.and_then(|()| segments.write(&work.chunk)) {
         if !reports.has_failed.swap(true, Relaxed) {
             warn(format_args!("cannot write the recording: {error}"));
         }
-        reports.lost.fetch_add(chunk.inputs, Relaxed);
+        reports.lost.fetch_add(work.chunk.inputs, Relaxed);
+        reports.unsaid.fetch_add(work.lost, Relaxed);
+    }
+    if let Some(noticed) = &work.noticed {
+        segments.keep(noticed);
+        reports.kept.store(segments.kept(), Relaxed);
     }
     reports.segment_bytes.store(segments.len(), Relaxed);
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests;

@@ -21,7 +21,6 @@ use crate::{
         event::{Command, Owner},
         holders::{Holder, Holders},
         keyed::KeyedMap,
-        names::PlaceNames,
         place::{Container, Place, Pod, Sourced, Unit},
         processes::{ProcessAnswer, ProcessNames},
         snapshot::{NextHop, Snapshot},
@@ -77,11 +76,6 @@ impl Anonymizer {
             Frame::Cgroup(id, path) => Frame::Cgroup(id, path.map(|path| self.cgroup(&path))),
             Frame::Owner(owner) => Frame::Owner(self.owner(owner)),
             Frame::Refused(pid, start) => Frame::Refused(pid, start),
-            Frame::Executable(pid, start, command, path) => {
-                let path = path.map(|path| self.executable(path));
-                Frame::Executable(pid, start, self.command(command), path)
-            }
-            Frame::Places(path, places) => Frame::Places(self.cgroup(&path), self.place_names(places)),
             Frame::Lost(inputs) => Frame::Lost(inputs),
         }
     }
@@ -211,14 +205,6 @@ impl Anonymizer {
         let unit = Place::from_cgroup(path).unit.map(|unit| self.unit(&unit.name));
         let number = self.cgroups.of(path.to_owned());
         unit.map_or_else(|| format!("/cgroup-{number}"), |unit| format!("/cgroup-{number}/{unit}"))
-    }
-
-    fn place_names(&mut self, places: PlaceNames) -> PlaceNames {
-        PlaceNames {
-            units: places.units.iter().map(|name| self.unit(name)).collect(),
-            containers: places.containers.iter().map(|name| self.container(name)).collect(),
-            pods: places.pods.iter().map(|name| self.pod(name)).collect(),
-        }
     }
 
     fn place(&mut self, place: &Place) -> Place {

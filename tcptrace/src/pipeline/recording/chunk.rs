@@ -16,8 +16,10 @@ use super::Error;
 pub const MAX_RAW: usize = 32 << 20;
 /// Most bytes of a chunk after compression.
 const MAX_STORED: usize = MAX_RAW + (1 << 20);
-/// Fast, and most of what zstd can do with records.
-const LEVEL: i32 = 1;
+/// Records become hardly smaller with level 1, which takes twice as long.
+const LEVEL: i32 = -1;
+/// Largest buffer that is kept from chunk to chunk, in bytes.
+const MAX_KEPT: usize = 4 << 20;
 /// The first bytes of each chunk.
 const MAGIC: [u8; 4] = *b"\xf0chk";
 
@@ -68,7 +70,10 @@ pub struct RawChunk {
 }
 
 /// Compresses chunks.
-pub struct Compressor(zstd::bulk::Compressor<'static>);
+pub struct Compressor {
+    zstd: zstd::bulk::Compressor<'static>,
+    buffer: Vec<u8>,
+}
 
 impl Compressor {
     /// A compressor, which keeps its memory from chunk to chunk.
@@ -76,18 +81,24 @@ impl Compressor {
     /// # Errors
     /// If there is no memory.
     pub fn new() -> io::Result<Self> {
-        zstd::bulk::Compressor::new(LEVEL).map(Self)
+        Ok(Self { zstd: zstd::bulk::Compressor::new(LEVEL)?, buffer: Vec::new() })
     }
 
     /// The bytes of a chunk in the file.
     ///
     /// # Errors
     /// If the chunk is too large.
-    pub fn encode(&mut self, chunk: &RawChunk) -> io::Result<Vec<u8>> {
+    pub fn encode(&mut self, chunk: &RawChunk) -> io::Result<&[u8]> {
         if chunk.bytes.len() > MAX_RAW {
             return Err(io::Error::other("a chunk is too large"));
         }
-        let stored = self.0.compress(&chunk.bytes)?;
+        let most = HEADER_LEN + zstd::zstd_safe::compress_bound(chunk.bytes.len());
+        if self.buffer.len() < most || self.buffer.len() > most.max(MAX_KEPT) {
+            self.buffer = vec![0; most];
+        }
+        let (begin, rest) = self.buffer.split_at_mut(HEADER_LEN);
+        let len = self.zstd.compress_to_buffer(&chunk.bytes, rest)?;
+        let stored = rest.get(..len).unwrap_or_default();
         let mut header = ChunkHeader {
             magic: MAGIC,
             kind: (chunk.kind as u32).into(),
@@ -99,11 +110,9 @@ impl Compressor {
             reserved: 0.into(),
             crc: 0.into(),
         };
-        header.crc = header.checksum(&stored).into();
-        let mut bytes = Vec::with_capacity(HEADER_LEN + stored.len());
-        bytes.extend_from_slice(header.as_bytes());
-        bytes.extend_from_slice(&stored);
-        Ok(bytes)
+        header.crc = header.checksum(stored).into();
+        begin.copy_from_slice(header.as_bytes());
+        Ok(self.buffer.get(..HEADER_LEN + len).unwrap_or_default())
     }
 }
 
@@ -127,6 +136,12 @@ impl ChunkHeader {
         self.stored.get() as usize
     }
 
+    /// What the chunk contains; `None` if this tcptrace does not know.
+    #[must_use]
+    pub fn kind(&self) -> Option<ChunkKind> {
+        [ChunkKind::Inputs, ChunkKind::Index].into_iter().find(|kind| *kind as u32 == self.kind.get())
+    }
+
     /// Times of the first and last input.
     #[must_use]
     pub fn times(&self) -> RangeInclusive<u64> {
@@ -144,22 +159,21 @@ impl ChunkHeader {
         crc32c::crc32c_append(crc32c::crc32c(own), stored)
     }
 
-    /// Checks and decompresses the bytes after the header.
+    /// Checks and decompresses the bytes after the header, into this buffer.
     ///
     /// # Errors
     /// If they are not those that were written.
-    pub fn decode(&self, stored: &[u8]) -> Result<RawChunk, Error> {
+    pub fn decode(&self, stored: &[u8], mut bytes: Vec<u8>) -> Result<RawChunk, Error> {
         if stored.len() != self.stored() || self.checksum(stored) != self.crc.get() {
             return Err(Error::Damaged("a chunk's checksum is wrong"));
         }
-        let kind = match self.kind.get() {
-            1 => ChunkKind::Inputs,
-            2 => ChunkKind::Index,
-            _ => return Err(Error::Damaged("a chunk of an unknown kind")),
-        };
+        let kind = self.kind().ok_or(Error::Damaged("a chunk of an unknown kind"))?;
         let raw = self.raw.get() as usize;
-        let bytes =
-            zstd::bulk::decompress(stored, raw).map_err(|_| Error::Damaged("a chunk cannot be decompressed"))?;
+        bytes.clear();
+        bytes.reserve(raw);
+        zstd::bulk::Decompressor::new()
+            .and_then(|mut zstd| zstd.decompress_to_buffer(stored, &mut bytes))
+            .map_err(|_| Error::Damaged("a chunk cannot be decompressed"))?;
         if bytes.len() != raw {
             return Err(Error::Damaged("a chunk is shorter than it says"));
         }

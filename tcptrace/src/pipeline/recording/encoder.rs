@@ -14,7 +14,7 @@ use crate::{
         event::{Command, Owner, OwnerSource, StartTicks},
         holders::Holder,
         keyed::{Addresses, KeyedMap, KeyedSet},
-        names::{Names, PlaceNames},
+        names::Names,
         processes::{ProcessAnswer, ProcessQuestion},
         snapshot::Snapshot,
     },
@@ -32,10 +32,6 @@ const MAX_NAMED: usize = 65_536;
 pub enum Name {
     /// The path of a cgroup by its id.
     Cgroup(u64, Option<String>),
-    /// The path of the executable of a process: PID, start time and command name.
-    Executable(u32, Option<StartTicks>, Command, Option<String>),
-    /// Names of the places of the cgroup with this path.
-    Places(String, PlaceNames),
     /// A process, by PID and start time, could not be asked for.
     Refused(u32, Option<StartTicks>),
 }
@@ -133,12 +129,10 @@ impl Encoder {
                 self.frame(&Frame::Input(Input::Listed(*kind, Cow::Owned(self.hidden(snapshot)))));
                 processes.for_each(|(process, uid, cgroup)| self.name_process(process, uid, cgroup, names));
             }
-            Input::Clock(now_ns, _) | Input::Evaluated(now_ns) | Input::Finished(now_ns) | Input::Read(now_ns) => {
-                self.at(*now_ns);
-                self.write_names();
-                self.frame(&Frame::Input(input.clone()));
-            }
             other => {
+                if let Some(time_ns) = other.time_ns() {
+                    self.at(time_ns);
+                }
                 if let Input::NetnsNames(names) = other {
                     self.netns = names.to_vec();
                 }
@@ -202,10 +196,6 @@ impl Encoder {
                     self.frame(&Frame::Cgroup(id, path));
                 }
             }
-            Name::Executable(pid, start, command, path) => {
-                self.frame(&Frame::Executable(pid, start, command, path));
-            }
-            Name::Places(path, places) => self.frame(&Frame::Places(path, places)),
             Name::Refused(pid, start) => self.frame(&Frame::Refused(pid, start)),
         }
     }
@@ -228,7 +218,7 @@ impl Encoder {
     fn frame(&mut self, frame: &Frame<'_>) {
         if self.frames.frame(frame) > MAX_RAW - 2 * FULL {
             // Such a listing cannot be read again.
-            let (_, inputs) = self.frames.take();
+            let inputs = self.frames.take().map_or(0, |(_, inputs)| inputs);
             self.lose(inputs);
         }
     }
@@ -246,12 +236,17 @@ impl Encoder {
         self.frames.len() >= FULL
     }
 
-    /// The inputs since the last chunk; `None` if there are none.
+    /// What came since the last chunk; `None` if nothing did.
     pub fn take(&mut self) -> Option<RawChunk> {
-        let (bytes, inputs) = self.frames.take();
         let (first, last) = self.times;
         self.times = (last, last);
-        (inputs > 0).then_some(RawChunk { kind: ChunkKind::Inputs, times: first..=last, inputs, bytes })
+        let (bytes, inputs) = self.frames.take()?;
+        Some(RawChunk { kind: ChunkKind::Inputs, times: first..=last, inputs, bytes })
+    }
+
+    /// Takes the memory of a chunk that was written, for the next one.
+    pub fn reuse(&mut self, buffer: Vec<u8>) {
+        self.frames.reuse(buffer);
     }
 
     /// Notes that the last chunk, with so many inputs, could not be written.

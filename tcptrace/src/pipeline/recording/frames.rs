@@ -1,7 +1,7 @@
 //! The content of a chunk: records of the kernel, one after another, and a list of steps that says what comes between them.
 //!
 //! ```text
-//! length of the steps │ steps │ records
+//! records │ steps │ length of the steps
 //! ```
 //!
 //! A step is a number. An even one stands for as many records as half of it; an odd one for a frame of as many bytes as
@@ -13,8 +13,7 @@ use super::Error;
 use crate::{
     model::{
         decode::split,
-        event::{Command, Owner, StartTicks},
-        names::PlaceNames,
+        event::{Owner, StartTicks},
     },
     pipeline::input::Input,
 };
@@ -31,10 +30,6 @@ pub enum Frame<'a> {
     Owner(Owner),
     /// The names of this process, PID and start time, cannot be asked for with the next input.
     Refused(u32, Option<StartTicks>),
-    /// The path of the executable of a process, PID, start time and command name, from the next input on.
-    Executable(u32, Option<StartTicks>, Command, Option<String>),
-    /// Names of the places of the cgroup with this path, from the next input on.
-    Places(String, PlaceNames),
     /// This many inputs before this one were not recorded, because the disk was too slow.
     Lost(u64),
 }
@@ -47,6 +42,8 @@ pub(super) struct Frames {
     /// Records since the last step.
     run: u64,
     pub(super) inputs: u64,
+    /// A buffer for the records of the next chunk.
+    spare: Vec<u8>,
 }
 
 impl Frames {
@@ -70,7 +67,7 @@ impl Frames {
         self.flush();
         varint(&mut self.steps, (bytes.len() as u64) << 1 | 1);
         self.steps.extend_from_slice(&bytes);
-        self.inputs += u64::from(matches!(frame, Frame::Input(_) | Frame::Lost(_)));
+        self.inputs += u64::from(matches!(frame, Frame::Input(_)));
         bytes.len()
     }
 
@@ -81,14 +78,23 @@ impl Frames {
         }
     }
 
-    /// Returns the bytes, and leaves this empty.
-    pub(super) fn take(&mut self) -> (Vec<u8>, u64) {
+    /// Takes a buffer for the next chunk: touching new memory costs more than copying the records.
+    pub(super) fn reuse(&mut self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        self.spare = buffer;
+    }
+
+    /// Returns the bytes and the number of inputs, and leaves this empty; `None` if it is.
+    pub(super) fn take(&mut self) -> Option<(Vec<u8>, u64)> {
         self.flush();
-        let mut bytes = Vec::with_capacity(self.len() + 10);
-        varint(&mut bytes, self.steps.len() as u64);
+        if self.steps.is_empty() {
+            return None;
+        }
+        let steps = self.steps.len() as u32; // of a chunk, which is smaller than that
+        let mut bytes = std::mem::replace(&mut self.records, std::mem::take(&mut self.spare));
         bytes.append(&mut self.steps);
-        bytes.append(&mut self.records);
-        (bytes, std::mem::take(&mut self.inputs))
+        bytes.extend_from_slice(&steps.to_le_bytes());
+        Some((bytes, std::mem::take(&mut self.inputs)))
     }
 }
 
@@ -98,9 +104,9 @@ impl Frames {
 /// If the bytes are no content of a chunk.
 pub fn visit<E: From<Error>>(bytes: &[u8], mut on_frame: impl FnMut(Frame<'_>) -> Result<(), E>) -> Result<(), E> {
     let damaged = || E::from(Error::Damaged("the content of a chunk"));
-    let (len, rest) = read_varint(bytes).ok_or_else(damaged)?;
-    let len = usize::try_from(len).map_err(|_| damaged())?;
-    let (mut steps, records) = rest.split_at_checked(len).ok_or_else(damaged)?;
+    let (rest, len) = bytes.split_last_chunk().ok_or_else(damaged)?;
+    let middle = rest.len().checked_sub(u32::from_le_bytes(*len) as usize).ok_or_else(damaged)?;
+    let (records, mut steps) = rest.split_at_checked(middle).ok_or_else(damaged)?;
     let mut records = split(records);
     while !steps.is_empty() {
         let (step, rest) = read_varint(steps).ok_or_else(damaged)?;

@@ -110,7 +110,7 @@ impl Index {
         }
         let mut stored = vec![0; header.stored()];
         file.read_exact(&mut stored).ok()?;
-        let chunk = header.decode(&stored).ok().filter(|chunk| chunk.kind == ChunkKind::Index)?;
+        let chunk = header.decode(&stored, Vec::new()).ok().filter(|chunk| chunk.kind == ChunkKind::Index)?;
         postcard::from_bytes(&chunk.bytes).ok()
     }
 
@@ -125,7 +125,7 @@ impl Index {
             if next > len {
                 break;
             }
-            if chunk.inputs() > 0 {
+            if chunk.kind() == Some(ChunkKind::Inputs) {
                 index.push(offset, &chunk.times(), chunk.inputs());
             }
             offset = file.seek(SeekFrom::Start(next))?;

@@ -12,6 +12,9 @@ use super::{
 #[derive(Debug)]
 pub struct Reader<R> {
     from: R,
+    /// Buffers: touching new memory for each chunk costs as much as decompressing it.
+    stored: Vec<u8>,
+    spare: Vec<u8>,
     /// Where the file begins, and how it was made.
     pub header: Header,
     /// Bytes read so far that are whole.
@@ -38,7 +41,7 @@ impl<R: Read> Reader<R> {
     /// If it is no recording that this tcptrace can read.
     pub fn new(mut from: R) -> Result<Self, Error> {
         let (header, offset) = Header::read(&mut from)?;
-        Ok(Self { from, header, offset, end: None })
+        Ok(Self { from, stored: Vec::new(), spare: Vec::new(), header, offset, end: None })
     }
 
     /// The next chunk with inputs; `None` at the end, see [`Reader::end`].
@@ -53,6 +56,11 @@ impl<R: Read> Reader<R> {
             Err(error) => self.end = Some(End::Damaged(error)),
         }
         None
+    }
+
+    /// Takes the memory of a chunk, for the next one.
+    pub fn reuse(&mut self, chunk: RawChunk) {
+        self.spare = chunk.bytes;
     }
 
     fn read(&mut self) -> Result<Option<RawChunk>, Error> {
@@ -70,13 +78,13 @@ impl<R: Read> Reader<R> {
         }
         let header = ChunkHeader::parse(&header)?;
         // No more memory than there are bytes, whatever the header says.
-        let mut stored = Vec::new();
-        (&mut self.from).take(header.stored() as u64).read_to_end(&mut stored).map_err(failed)?;
-        if stored.len() < header.stored() {
+        self.stored.clear();
+        (&mut self.from).take(header.stored() as u64).read_to_end(&mut self.stored).map_err(failed)?;
+        if self.stored.len() < header.stored() {
             return Err(cut);
         }
-        let chunk = header.decode(&stored)?;
-        self.offset += (HEADER_LEN + stored.len()) as u64;
+        let chunk = header.decode(&self.stored, std::mem::take(&mut self.spare))?;
+        self.offset += (HEADER_LEN + self.stored.len()) as u64;
         Ok(Some(chunk))
     }
 }

@@ -18,6 +18,7 @@ impl Session {
 
     /// Writes and counts again, from this time on (CLOCK_MONOTONIC in ns).
     pub fn unmute(&mut self, now_ns: u64) {
+        self.decide_all();
         self.is_muted = false;
         self.interval = Summary::new(self.settings.by_process);
         self.total = Summary::new(self.settings.by_process);
@@ -68,7 +69,7 @@ impl Session {
             Input::Users(users) => self.context.names.users = users.iter().cloned().collect(),
             Input::Services(services) => self.context.names.services = services.iter().cloned().collect(),
             Input::Host(address, name) => self.context.names.hosts.learn(*address, name.clone()),
-            Input::Released => return self.release(PIECE_BYTES),
+            Input::Released => return self.release(),
             Input::NamesAsked(now_ns) => return self.ask_for_names(*now_ns),
             Input::Ended(_) => {} // the caller ends it, with the state of the outputs
         }

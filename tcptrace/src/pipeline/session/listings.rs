@@ -45,6 +45,9 @@ impl Session {
         }
         self.take_in_polled(snapshot, &events);
         self.routes.iter_mut().for_each(|route| route.listed(snapshot));
+        if self.filters_by_names {
+            self.apply_filter(snapshot.ended_ns); // asks for the names of the processes that were listed
+        }
     }
 
     /// The listeners of a listing, for the BPF programs.

@@ -2,6 +2,8 @@
 
 pub mod apply;
 mod listings;
+mod undecided;
+mod watching;
 
 use std::{cell::RefCell, collections::HashMap};
 
@@ -15,17 +17,26 @@ use crate::{
         story::{Stories, connection::Story},
         summary::Summary,
     },
-    findings::{Coverage, Finding, Findings, ShownFilter},
+    findings::{Coverage, Finding, Findings, Phase, ShownFilter},
     model::{
         decode::{NetnsAlias, decode},
         event::Event,
+        filter::FilterNames,
         holders::Holder,
         losses::Losses,
         notice::{Gap, Notice},
         output_state::OutputState,
         state::{State, StateSet},
     },
-    pipeline::{records::Records, route::Route, settings::SessionSettings, user_filter::UserFilter},
+    pipeline::{
+        finding_watch::FindingWatch,
+        held::{Held, Undecided},
+        records::Records,
+        route::Route,
+        settings::SessionSettings,
+        user_filter::UserFilter,
+        watch::Watch,
+    },
     render::context::Context,
     sys::{process::Usage, workers::WorkerState},
     table::{Connection, Table},
@@ -53,6 +64,8 @@ pub struct Session {
     is_muted: bool,
     /// Number of events, findings and stories written.
     written: u64,
+    /// Number of findings that have opened.
+    opened: u64,
     /// What was lost. The caller adds the kernel's counts by [`Self::check_losses`].
     pub losses: Losses,
     /// When the kernel's counters were last checked.
@@ -63,8 +76,18 @@ pub struct Session {
     healing: Option<Gap>,
     time_wait_overflows: HashMap<u32, u64>,
     user_filter: UserFilter,
+    /// True if a filter depends on names of processes that are read from `/proc`.
+    filters_by_names: bool,
+    /// What waits for such names.
+    undecided: Held<Undecided>,
+    /// True if the last evaluation of findings lacked such names.
+    is_unsure: bool,
     findings: Option<Findings>,
+    /// Notices findings, for the recording.
+    pub watch: Option<FindingWatch>,
     metrics: Option<Metrics>,
+    /// What a screen shows, if there is one.
+    watched: Option<Watch>,
     /// True if labels of metrics have names of containers or pods.
     names_places: bool,
     /// Namespaces seen in events and listings.
@@ -94,8 +117,13 @@ impl Session {
         Self {
             names_places: settings.metrics.as_ref().is_some_and(metrics::Settings::names_places),
             metrics: settings.metrics.clone().map(|settings| Metrics::new(settings, context.wall.unix_ns(start_ns))),
+            watched: None,
             findings: settings.findings.clone().map(|thresholds| Findings::new(thresholds, start_ns)),
+            watch: None,
             table,
+            filters_by_names: user_filter.needs_names() || routes.iter().any(Route::filters_by_names),
+            undecided: Held::default(),
+            is_unsure: false,
             user_filter,
             routes,
             context,
@@ -106,6 +134,7 @@ impl Session {
             start_ns,
             is_muted: false,
             written: 0,
+            opened: 0,
             losses: Losses::default(),
             checked_ns: start_ns,
             gap: None,
@@ -151,6 +180,14 @@ impl Session {
     /// Passes on an event; `left` is the table entry of the socket that ended with it. Findings get all events, outputs
     /// those that match the filter.
     fn dispatch(&mut self, event: &Event, left: Option<&Connection>) {
+        if self.filters_by_names && self.hold_undecided(event, left) {
+            return;
+        }
+        self.dispatch_decided(event, left);
+    }
+
+    fn dispatch_decided(&mut self, event: &Event, left: Option<&Connection>) {
+        self.watch_event(event);
         if let Some(earlier) = self.user_filter.take_held(event) {
             self.write_if_matching(&earlier);
         }
@@ -165,9 +202,15 @@ impl Session {
         if self.is_complete() {
             return false;
         }
-        let is_shown = self.user_filter.matches_event(event, &mut self.context.names);
+        let mut lookup = FilterNames::new(&mut self.context.names);
+        let matches = self.user_filter.matches_event(event, &mut lookup);
+        self.losses.undecided += u64::from(matches.is_none() && lookup.lacks);
+        let is_shown = matches == Some(true);
         if is_shown {
-            self.interval.ingest(event);
+            // Nobody reads the summaries of a run that only records.
+            if !self.routes.is_empty() {
+                self.interval.ingest(event);
+            }
             if let Some(metrics) = &mut self.metrics {
                 metrics.ingest(event);
                 if let Some(owner) = event.owner.as_ref().filter(|_| self.names_places) {
@@ -185,19 +228,24 @@ impl Session {
     /// more details.
     pub fn evaluate(&mut self, now_ns: u64) -> bool {
         let Some(findings) = &mut self.findings else { return false };
-        let (shown, names) = (&self.user_filter, RefCell::new(&mut self.context.names));
+        let (shown, lookup) = (&self.user_filter, RefCell::new(FilterNames::new(&mut self.context.names)));
         let is_shown = |known: &Connection, holders: &[Holder]| {
-            shown.matches_socket(known, holders, &mut names.borrow_mut(), now_ns)
+            shown.matches_socket(known, holders, &mut lookup.borrow_mut(), now_ns)
         };
         let filter: Option<ShownFilter<'_>> = shown.is_active().then_some(&is_shown);
         let changed = findings.evaluate(&mut self.table, now_ns, filter);
         let wants_listing = findings.wants_listing();
+        self.is_unsure = lookup.into_inner().waits;
         self.write_findings(changed);
         wants_listing
     }
 
     fn write_findings(&mut self, changed: Vec<Finding>) {
         for finding in changed {
+            self.opened += u64::from(finding.phase == Phase::Opened);
+            if let Some(watch) = &mut self.watch {
+                watch.see(&finding, self.context.wall.unix_ns(finding.time_ns));
+            }
             if self.is_complete() {
                 return;
             }
@@ -207,18 +255,30 @@ impl Session {
             if let Some(metrics) = &mut self.metrics {
                 metrics.finding(&finding);
             }
-            let mut is_written = false;
-            for route in &mut self.routes {
-                is_written |= route.finding(&finding, &mut self.context);
+            if !self.filters_by_names || !self.hold_undecided_finding(&finding) {
+                self.write_finding(&finding);
             }
-            self.written += u64::from(is_written);
         }
+    }
+
+    fn write_finding(&mut self, finding: &Finding) {
+        let mut is_written = false;
+        for route in &mut self.routes {
+            is_written |= route.finding(finding, &mut self.context);
+        }
+        self.written += u64::from(is_written);
     }
 
     /// CLOCK_MONOTONIC of the last event, in ns.
     #[must_use]
     pub const fn last_event_ns(&self) -> u64 {
         self.last_event_ns
+    }
+
+    /// Number of findings that have opened so far.
+    #[must_use]
+    pub const fn findings_opened(&self) -> u64 {
+        self.opened
     }
 
     /// True if findings are enabled.
@@ -230,7 +290,8 @@ impl Session {
     /// True if every finding that can be detected now was written.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.findings.as_ref().is_none_or(|findings| !findings.is_waiting() && !findings.wants_listing())
+        let is_settled = |findings: &Findings| !findings.is_waiting() && !findings.wants_listing();
+        self.findings.as_ref().is_none_or(is_settled) && self.undecided.is_empty() && !self.is_unsure
     }
 
     /// The findings that are open at `now_ns`, worst first, and what was checked; `None` if findings are disabled.
@@ -287,9 +348,9 @@ impl Session {
 
     /// Applies the filter to the table; call it before sockets are reported.
     fn apply_filter(&mut self, now_ns: u64) {
-        let (shown, names) = (&self.user_filter, &mut self.context.names);
+        let (shown, mut lookup) = (&self.user_filter, FilterNames::new(&mut self.context.names));
         if shown.is_active() {
-            self.table.apply_filter(|known, holders| shown.matches_socket(known, holders, names, now_ns));
+            self.table.apply_filter(|known, holders| shown.matches_socket(known, holders, &mut lookup, now_ns));
         }
     }
 
@@ -328,13 +389,20 @@ impl Session {
     }
 
     /// Writes the records that waited for names of processes, if these are known by now or have taken too long.
-    pub fn release(&mut self, piece_bytes: usize) -> bool {
+    pub fn release(&mut self) -> bool {
+        if self.decide() {
+            return true;
+        }
         let context = &mut self.context;
-        self.routes.iter_mut().map(|route| route.release(context, piece_bytes)).fold(false, |any, more| any | more)
+        self.routes.iter_mut().map(|route| route.release(context)).fold(false, |any, more| any | more)
     }
 
-    /// Asks for the processes of the open findings, which are listed at the end. Returns true if some are being read.
+    /// Asks for the processes of the open findings, which are listed at the end, and for those that decide which sockets are.
+    /// Returns true if some are being read.
     pub fn ask_for_names(&mut self, now_ns: u64) -> bool {
+        if self.filters_by_names {
+            self.apply_filter(now_ns);
+        }
         let open = self.findings.as_ref().map(|findings| findings.open(now_ns)).unwrap_or_default();
         for owner in open.iter().filter_map(|finding| finding.detection.owner.as_ref()) {
             self.context.names.processes.is_settled(owner);
@@ -344,6 +412,8 @@ impl Session {
 
     /// Writes the stories that are over at `now_ns`, provided that all earlier events were ingested.
     pub fn tick(&mut self, now_ns: u64) {
+        let now_ns = self.decided_until(now_ns);
+        self.advance_watch(now_ns);
         self.write_stories(|stories| stories.take_over(now_ns));
     }
 
@@ -374,6 +444,7 @@ impl Session {
 
     /// Writes the summary of the whole run. [`Session::end`] comes after it.
     pub fn finish(&mut self, now_ns: u64) {
+        self.decide_all();
         let interval = std::mem::replace(&mut self.interval, Summary::new(self.settings.by_process));
         self.total.merge(interval);
         if let Some(gap) = joined(self.healing.take(), self.gap.take()) {
@@ -459,7 +530,7 @@ impl Session {
             ("cgroup_paths", self.context.names.cgroups()),
             ("process_names", self.context.names.processes.len()),
             ("host_names", self.context.names.hosts.len()),
-            ("held_records", self.routes.iter().map(Route::held).max().unwrap_or(0)),
+            ("held_records", self.routes.iter().map(Route::held).max().unwrap_or(0).max(self.undecided.len())),
             ("rendered_bytes", self.rendered()),
         ]);
         sizes.extend(self.findings.iter().flat_map(Findings::sizes));

@@ -147,9 +147,11 @@ fn losses(all: &Postmortem) -> String {
     if !all.losses.any() {
         return "Nothing.".to_owned();
     }
-    let gaps = all.gaps.len() as u64 + all.more_gaps;
-    let gaps = if gaps == 0 { String::new() } else { format!(", in {}", count(gaps, "gap", "gaps")) };
-    format!("{}{gaps}. What follows a gap was repaired by listing the sockets.", lost_words(&all.losses))
+    let gaps = match all.gaps.len() as u64 + all.more_gaps {
+        0 => String::new(),
+        gaps => format!(" There were {}, after which the sockets were listed again.", count(gaps, "gap", "gaps")),
+    };
+    format!("{}.{gaps}", capital(&lost_words(&all.losses)))
 }
 
 fn recording(all: &Postmortem) -> String {

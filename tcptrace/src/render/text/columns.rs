@@ -131,7 +131,10 @@ impl FromStr for EventColumn {
         Self::named(text).ok_or_else(|| {
             let nearest = nearest(text, Self::names().chain(fields()));
             let nearest = if nearest.is_empty() { "." } else { &nearest };
-            format!("unknown column `{text}`{nearest} Known are {}, and each field of CSV (docs/json.md)", known())
+            format!(
+                "unknown column `{text}`{nearest} Known are {}, and each field of CSV (tcptrace explain transition)",
+                known()
+            )
         })
     }
 }

@@ -4,17 +4,25 @@ use std::{collections::HashSet, fmt::Write as _};
 
 use bytes::{BufMut as _, BytesMut};
 
+use serde_json::Value as Json;
+
 use super::{
     clock::{Clock, TimeStyle},
-    frame, nagios,
+    nagios,
     style::{Address, Style, styled},
+    table::{Column, Side, Table},
     wrap::wrapped,
 };
 use crate::{
     findings::{Coverage, Detection, Finding, Phase, Severity, Subject, Value},
-    model::{printable::printable, time::human},
+    model::{
+        printable::printable,
+        time::{WallFormat, human},
+    },
     render::{
         context::Context,
+        finding_columns::{FindingColumn, FindingOrder, sort},
+        json::{finding_value, text_time},
         text::words::{age_words, netns_name},
     },
 };
@@ -92,7 +100,7 @@ fn line(to: &mut BytesMut, text: &str, width: Option<usize>) {
 }
 
 /// Owner, place, count and age.
-fn headline(found: &Finding, context: &mut Context) -> String {
+pub(crate) fn headline(found: &Finding, context: &mut Context) -> String {
     let detection = &found.detection;
     let owner = match (detection.owner, detection.processes.len()) {
         (None, _) => "owner unknown".to_owned(),
@@ -123,7 +131,7 @@ fn headline(found: &Finding, context: &mut Context) -> String {
 }
 
 /// The known evidence, the file descriptors and the executable.
-fn evidence(detection: &Detection, context: &mut Context) -> String {
+pub(crate) fn evidence(detection: &Detection, context: &mut Context) -> String {
     let known = detection.evidence.iter().filter(|(_, value)| *value != Value::Unknown);
     let mut parts: Vec<_> = known.map(|(name, value)| words(name, value)).collect();
     let descriptors: Vec<_> = detection
@@ -164,7 +172,7 @@ pub(crate) fn words(name: &str, value: &Value) -> String {
 }
 
 /// The first line of the list: the number of findings, what was checked, and the sockets close to a threshold.
-fn coverage_line(open: usize, seen: &Coverage) -> String {
+pub(crate) fn coverage_line(open: usize, seen: &Coverage) -> String {
     let is_any_beyond = seen.states.iter().any(|row| row.beyond > 0);
     let found = match open {
         0 if is_any_beyond => "no finding".to_owned(),
@@ -200,35 +208,32 @@ fn coverage_line(open: usize, seen: &Coverage) -> String {
 /// Writes the list of open findings for `tcptrace stuck`.
 pub struct StuckText {
     color: bool,
-    /// Whether each list takes the place of the one before, on a terminal.
-    redraws: bool,
     clock: Clock,
     /// The lowest severity that is a problem, if it writes as a plugin of Nagios.
     nagios: Option<Severity>,
-}
-
-/// How much of a list fits on a screen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Detail {
-    /// All.
-    Full,
-    /// Only the worst finding is explained.
-    Evidence,
-    /// Only the worst finding has more than its first line.
-    Heads,
+    /// The columns of a table; empty for sentences.
+    columns: Vec<FindingColumn>,
+    /// What findings are sorted by; empty for the worst first.
+    sort: Vec<FindingOrder>,
 }
 
 impl StuckText {
-    /// A writer that, with `redraws`, draws each list over the one before.
+    /// A writer of lists.
     #[must_use]
-    pub fn new(color: bool, redraws: bool, time: TimeStyle) -> Self {
-        Self { color, redraws, clock: Clock::new(time), nagios: None }
+    pub fn new(color: bool, time: TimeStyle) -> Self {
+        Self { color, clock: Clock::new(time), nagios: None, columns: Vec::new(), sort: Vec::new() }
+    }
+
+    /// The same in this order, and as a table if there are columns.
+    #[must_use]
+    pub fn arranged(self, columns: &[FindingColumn], sort: &[FindingOrder]) -> Self {
+        Self { columns: columns.to_vec(), sort: sort.to_vec(), ..self }
     }
 
     /// A writer of what a plugin of Nagios prints; findings below `fail_on` are no problem.
     #[must_use]
     pub fn nagios(fail_on: Severity) -> Self {
-        Self { nagios: Some(fail_on), ..Self::new(false, false, TimeStyle::Monotonic) }
+        Self { nagios: Some(fail_on), ..Self::new(false, TimeStyle::Monotonic) }
     }
 
     /// Writes the open findings, and what was checked.
@@ -236,48 +241,54 @@ impl StuckText {
         if let Some(fail_on) = self.nagios {
             return nagios::write(to, open, seen, fail_on, |finding| headline(finding, context));
         }
-        let screen = context.screen.filter(|_| self.redraws);
-        let mut text = BytesMut::new();
-        self.clock.new_day(&mut text, seen.now_ns, context.wall);
-        self.clock.write(&mut text, seen.now_ns, context.wall, 0);
-        let title = format!("{}  {}\n", String::from_utf8_lossy(&text), coverage_line(open.len(), seen));
-        let width = screen.map(|screen| screen.columns);
-        let mut render = |detail| {
-            let mut text = BytesMut::from(wrapped(&title, 3, width).as_bytes());
-            self.findings(&mut text, open, detail, width, context);
-            String::from_utf8_lossy(&text).into_owned()
+        self.clock.new_day(to, seen.now_ns, context.wall);
+        self.clock.write(to, seen.now_ns, context.wall, 0);
+        to.put_slice(format!("  {}\n", coverage_line(open.len(), seen)).as_bytes());
+        let open = self.sorted(open, context);
+        if self.columns.is_empty() {
+            let open: Vec<_> = open.iter().map(|(_, found)| *found).collect();
+            self.findings(to, &open, context);
+        } else {
+            self.table(to, &open);
+        }
+    }
+
+    /// Findings in the wanted order, each as JSON as well if anything asks for that.
+    fn sorted<'a>(&self, open: &'a [Finding], context: &mut Context) -> Vec<(Json, &'a Finding)> {
+        let is_plain = self.columns.is_empty() && self.sort.is_empty();
+        let mut time = WallFormat::rfc3339();
+        let mut value = |found: &Finding| match is_plain {
+            true => Json::Null,
+            false => finding_value(found, &text_time(&mut time, context.wall, found.time_ns), &mut context.names),
         };
-        let Some(screen) = screen else {
-            to.put_slice(render(Detail::Full).as_bytes());
+        let mut open: Vec<_> = open.iter().map(|found| (value(found), found)).collect();
+        sort(&mut open, &self.sort);
+        open
+    }
+
+    fn table(&self, to: &mut BytesMut, open: &[(Json, &Finding)]) {
+        if open.is_empty() {
             return;
-        };
-        let fits = |text: &String| frame::height(text, screen) <= frame::room(screen);
-        let details = [Detail::Full, Detail::Evidence].into_iter();
-        let text = details.map(&mut render).find(fits).unwrap_or_else(|| render(Detail::Heads));
-        frame::draw(to, &text, screen, |lines| format!("… {lines} more lines: --once prints all of them"));
+        }
+        let columns: Vec<_> = self.columns.iter().map(|column| Column::new(column.name(), Side::Left)).collect();
+        let mut table = Table::plain(&columns, self.color);
+        for (finding, _) in open {
+            table.row(|cells| self.columns.iter().for_each(|column| cells.text(&column.text(finding))));
+        }
+        table.write_to(to);
     }
 
     /// Writes findings. Those with the same cause share the explanation, which follows the last of them.
-    fn findings(
-        &self,
-        to: &mut BytesMut,
-        open: &[Finding],
-        detail: Detail,
-        width: Option<usize>,
-        context: &mut Context,
-    ) {
+    fn findings(&self, to: &mut BytesMut, open: &[&Finding], context: &mut Context) {
         let mut seen = HashSet::new();
         for cause in open.iter().map(|found| found.detection.cause).filter(|cause| seen.insert(*cause)) {
             let alike = || open.iter().filter(|found| found.detection.cause == cause);
-            let is_worst = |found: &Finding| open.first().is_some_and(|worst| worst.number == found.number);
             for found in alike() {
-                head(to, found, self.color, width, context);
-                if detail != Detail::Heads || is_worst(found) {
-                    line(to, &evidence(&found.detection, context), width);
-                }
+                head(to, found, self.color, None, context);
+                line(to, &evidence(&found.detection, context), None);
             }
-            if let Some(found) = alike().next().filter(|found| detail == Detail::Full || is_worst(found)) {
-                advice(to, &found.detection, width);
+            if let Some(found) = alike().next() {
+                advice(to, &found.detection, None);
             }
         }
     }

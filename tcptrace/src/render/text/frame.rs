@@ -11,12 +11,12 @@ const CLEAR_LINE: &[u8] = b"\x1b[K";
 const CLEAR_BELOW: &[u8] = b"\x1b[J";
 
 /// Lines that text takes on the screen.
-pub(crate) fn height(text: &str, screen: Screen) -> usize {
+fn height(text: &str, screen: Screen) -> usize {
     text.lines().map(|line| rows(line, screen)).sum()
 }
 
 /// Lines of the screen for text; the last one is the cursor's.
-pub(crate) fn room(screen: Screen) -> usize {
+fn room(screen: Screen) -> usize {
     screen.rows.saturating_sub(1).max(1)
 }
 

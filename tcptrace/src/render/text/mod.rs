@@ -41,7 +41,9 @@ use style::{Style, styled};
 pub use clock::TimeStyle;
 pub use columns::EventColumn;
 pub use finding::StuckText;
+pub(crate) use finding::{coverage_line, evidence, headline};
 pub use ladder::Ladder;
+pub(crate) use style::Address;
 
 /// Options of text output.
 #[derive(Clone, Debug)]

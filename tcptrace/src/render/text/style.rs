@@ -39,7 +39,7 @@ impl Style {
 pub(super) const RESET: &str = "\x1b[0m";
 
 /// One end of a connection; `*` stands for no port, as in ss.
-pub(crate) struct Address(pub(super) SocketAddr);
+pub(crate) struct Address(pub(crate) SocketAddr);
 
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
