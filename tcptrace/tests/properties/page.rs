@@ -78,7 +78,7 @@ proptest! {
     fn foreign_names_do_not_become_markup(
         letters in vec(prop::sample::select(&["<", ">", "\"", "'", "&", "</script>", "<!--", "]]>", "\u{202e}", "\0", "x=", "`", "/", "é"][..]), 0..8)
     ) {
-        let name = letters.concat();
+        let name = format!("n{}", letters.concat()); // rows without text are left out
         let report = |name: &str| {
             let mut session = session(with_findings(), page());
             session.context.names.netns.insert(4_026_531_840, name.to_owned());
