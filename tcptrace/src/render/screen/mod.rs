@@ -11,6 +11,7 @@ mod command;
 mod findings;
 mod help;
 mod keys;
+mod layout;
 mod page;
 mod processes;
 mod prompt;
