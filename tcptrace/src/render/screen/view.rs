@@ -7,8 +7,8 @@ use ratatui::{
 };
 
 use super::{
-    findings, processes::Processes, rates, scene::Scene, services::Services, sockets::Sockets, state::State, states,
-    tab::Tab, theme::Emphasis, timeline,
+    findings, layout::body, processes::Processes, rates, scene::Scene, services::Services, sockets::Sockets,
+    state::State, states, tab::Tab, theme::Emphasis, timeline,
 };
 use crate::{
     findings::Severity,
