@@ -11,7 +11,6 @@ mod command;
 mod findings;
 mod help;
 mod keys;
-mod layout;
 mod page;
 mod processes;
 mod prompt;

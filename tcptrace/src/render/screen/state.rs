@@ -5,7 +5,6 @@ use ratatui::layout::Rect;
 use super::{
     command::{self, Place},
     findings::{Findings, list_height},
-    layout::body,
     page::Page,
     processes::{self, Processes},
     prompt::{FilterError, Prompt},
@@ -64,7 +63,7 @@ impl State {
     /// choice has changed, before drawing.
     pub fn arrange(&mut self, scene: &Scene, area: Rect) {
         self.area = area;
-        let height = body(scene, area).height;
+        let height = scene.body(area).height;
         match self.tab {
             Tab::Findings => self.findings.arrange(&Findings(scene), list_height(scene, height)),
             Tab::Sockets => self.sockets.arrange(&Sockets(scene), height),

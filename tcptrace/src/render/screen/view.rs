@@ -7,8 +7,8 @@ use ratatui::{
 };
 
 use super::{
-    findings, layout::body, processes::Processes, rates, scene::Scene, services::Services, sockets::Sockets,
-    state::State, states, tab::Tab, theme::Emphasis, timeline,
+    findings, processes::Processes, rates, scene::Scene, services::Services, sockets::Sockets, state::State, states,
+    tab::Tab, theme::Emphasis, timeline,
 };
 use crate::{
     findings::Severity,
@@ -34,7 +34,7 @@ impl State {
         }
         self.title(scene, to);
         self.tabs(to);
-        let body = body(scene, area);
+        let body = scene.body(area);
         match self.tab {
             Tab::Findings => findings::draw(scene, &self.findings, theme, body, to),
             Tab::Sockets => self.sockets.draw(&Sockets(scene), theme, body, to),
