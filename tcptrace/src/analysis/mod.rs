@@ -8,6 +8,7 @@ pub mod histogram;
 pub mod kernel_counts;
 pub mod metrics;
 pub mod overview;
+pub mod postmortem;
 pub mod report;
 pub mod story;
 pub mod summary;

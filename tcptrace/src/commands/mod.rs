@@ -16,6 +16,7 @@ mod manual;
 mod plugin;
 pub mod rates;
 pub mod replay;
+pub mod report;
 pub mod settings;
 pub mod sockets;
 pub mod top;
@@ -240,6 +241,7 @@ async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Replay(args)) => replay::run(args),
+        Some(Command::Report(args)) => report::run(&args),
         Some(Command::Rates(args)) => {
             messages::start(Form::Plain, least(args.output.quiet))?;
             notify(notices);

@@ -348,7 +348,7 @@ impl Settings {
             StoryFilter::End(end) => (Some(end.ip()), Some(end.port())),
             StoryFilter::Port(port) => (None, Some(port)),
             // The other end has a different cookie, so the kernel cannot filter.
-            StoryFilter::Cookie(_) => (None, None),
+            StoryFilter::Cookie(_) | StoryFilter::All => (None, None),
         };
         let term = |value| Term { is_negated: false, value };
         trace.filter.address.extend(address.map(Place::from).map(term));

@@ -466,6 +466,12 @@ impl Command {
         Self(bytes)
     }
 
+    /// All bytes, padded with NUL.
+    #[must_use]
+    pub const fn padded(self) -> [u8; 16] {
+        self.0
+    }
+
     /// The bytes up to the first NUL.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

@@ -17,6 +17,7 @@
 //! ```
 
 pub mod age;
+pub mod anonymous;
 pub mod close_reason;
 pub mod decode;
 pub mod errno;

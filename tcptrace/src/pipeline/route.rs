@@ -2,6 +2,7 @@
 
 use crate::{
     analysis::{
+        postmortem::Postmortem,
         report::Report,
         story::{Stories, connection::Story},
     },
@@ -24,6 +25,7 @@ use crate::{
     render::{
         context::Context,
         csv::Csv,
+        html::{self, Page},
         json::Json,
         text::{Ladder, StuckText, Text},
     },
@@ -42,6 +44,8 @@ pub enum Renderer {
     Story(Box<Stories>, StoryForm),
     /// Open findings, at intervals.
     Stuck(StuckText),
+    /// One page about the whole run, written at its end.
+    Page(Box<Postmortem>, Page),
 }
 
 /// The format of stories.
@@ -73,7 +77,7 @@ impl Route {
         match &self.renderer {
             Renderer::Json(_) | Renderer::Csv(_) => true,
             Renderer::Text(text) => text.names_peers(),
-            Renderer::Story(..) | Renderer::Stuck(_) => false,
+            Renderer::Story(..) | Renderer::Stuck(_) | Renderer::Page(..) => false,
         }
     }
 
@@ -117,8 +121,21 @@ impl Route {
         self.write_event(event, context)
     }
 
+    /// Takes an event from before the time that is shown.
+    pub fn before(&mut self, event: &Event) {
+        if let Renderer::Page(all, _) = &mut self.renderer
+            && !is_polled(event)
+        {
+            all.before(event);
+        }
+    }
+
     fn write_event(&mut self, event: &Event, context: &mut Context) -> bool {
         let Self { renderer, records, .. } = self;
+        if let Renderer::Page(all, _) = renderer {
+            all.event(event, is_polled(event), context.wall);
+            return false;
+        }
         records.add(|to| match renderer {
             Renderer::Text(text) => text.event(to, event, context),
             Renderer::Json(json) => json.event(to, event, context),
@@ -126,7 +143,7 @@ impl Route {
             // A story ends when TIME_WAIT begins: transitions found by polls come a minute later.
             Renderer::Story(..) if is_polled(event) => {}
             Renderer::Story(stories, _) => stories.ingest(event),
-            Renderer::Stuck(_) => {}
+            Renderer::Stuck(_) | Renderer::Page(..) => {}
         })
     }
 
@@ -139,19 +156,23 @@ impl Route {
                 !settled(owners, context) || !self.held.is_empty()
             }
             Renderer::Text(_) | Renderer::Json(_) | Renderer::Csv(_) => !self.held.is_empty(),
-            Renderer::Story(..) | Renderer::Stuck(_) => false,
+            Renderer::Story(..) | Renderer::Stuck(_) | Renderer::Page(..) => false,
         }
     }
 
     /// Writes a finding; returns true if it did. It waits like an event.
     pub fn finding(&mut self, finding: &Finding, context: &mut Context) -> bool {
         let has_findings = match &self.renderer {
-            Renderer::Text(_) | Renderer::Json(_) => true,
+            Renderer::Text(_) | Renderer::Json(_) | Renderer::Page(..) => true,
             Renderer::Csv(csv) => csv.has_findings(),
             Renderer::Story(..) | Renderer::Stuck(_) => false,
         };
         if !has_findings || !self.wants.finding(finding, &mut context.names) {
             return false; // rows of another kind; stories of connections; a list at intervals
+        }
+        if let Renderer::Page(all, _) = &mut self.renderer {
+            all.finding(finding);
+            return false;
         }
         let waits = !settled(finding.detection.owner.iter(), context) || !self.held.is_empty();
         if waits {
@@ -170,7 +191,7 @@ impl Route {
             Renderer::Text(text) => text.finding(to, finding, context),
             Renderer::Json(json) => json.finding(to, finding, context),
             Renderer::Csv(csv) => csv.finding(to, finding, context),
-            Renderer::Story(..) | Renderer::Stuck(_) => {}
+            Renderer::Story(..) | Renderer::Stuck(_) | Renderer::Page(..) => {}
         })
     }
 
@@ -223,6 +244,11 @@ impl Route {
                     findings.iter().filter(|finding| wants.finding(finding, &mut context.names)).collect();
                 records.add(|to| text.open_at_the_end(to, &wanted, context));
             }
+            Renderer::Page(all, _) if is_final => {
+                let wanted: Vec<_> =
+                    findings.iter().filter(|finding| wants.finding(finding, &mut context.names)).collect();
+                all.open(&wanted, seen);
+            }
             _ => {}
         }
     }
@@ -249,6 +275,7 @@ impl Route {
                 Renderer::Json(json) => json.notice(to, notice, context),
                 Renderer::Csv(_) => {}                         // rows of a single kind
                 Renderer::Story(..) | Renderer::Stuck(_) => {} // losses are reported at the end
+                Renderer::Page(all, _) => all.notice(notice),
             });
         }
     }
@@ -263,6 +290,8 @@ impl Route {
                 Renderer::Json(json) => json.report(to, report, context.wall),
                 Renderer::Csv(csv) if report.processes.is_none() => csv.report(to, report, context.wall),
                 Renderer::Csv(_) | Renderer::Story(..) | Renderer::Stuck(_) => {} // a single kind only
+                Renderer::Page(all, _) if report.is_final => all.report = Some(report.clone()),
+                Renderer::Page(..) => {}
             });
         }
     }
@@ -275,6 +304,12 @@ impl Route {
         context: &mut Context,
     ) -> u64 {
         let mut count = 0;
+        if let Renderer::Page(all, _) = &mut self.renderer {
+            while let Some(story) = take(&mut all.witnesses.stories) {
+                all.story(story);
+            }
+            return 0;
+        }
         while count < room
             && let Renderer::Story(stories, form) = &mut self.renderer
             && let Some(story) = take(stories)
@@ -296,6 +331,20 @@ impl Route {
     pub fn listed(&mut self, snapshot: &Snapshot) {
         if let Renderer::Story(stories, _) = &mut self.renderer {
             stories.listed(snapshot);
+        }
+    }
+
+    /// Takes what a listing says about network namespaces, whatever sockets it has.
+    pub fn namespaces(&mut self, snapshot: &Snapshot) {
+        if let Renderer::Page(all, _) = &mut self.renderer {
+            all.listed(snapshot);
+        }
+    }
+
+    /// Takes what is wrong with the recording that the run is read from, in words.
+    pub fn flaws(&mut self, flaws: &[String]) {
+        if let Renderer::Page(all, _) = &mut self.renderer {
+            all.flaws = flaws.to_vec();
         }
     }
 
@@ -339,6 +388,10 @@ impl Route {
                 Renderer::Story(_, StoryForm::Text(ladder)) => ladder.end(to, losses),
                 Renderer::Story(_, StoryForm::Json(json)) => {
                     json.end(to, context.wall, now_ns, reason, losses, outputs);
+                }
+                Renderer::Page(all, page) => {
+                    (all.losses, all.reason) = (losses.clone(), reason.to_owned());
+                    html::write(to, all, page, context);
                 }
                 Renderer::Text(_) | Renderer::Stuck(_) => {}
             });

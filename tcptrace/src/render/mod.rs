@@ -10,6 +10,7 @@ pub mod csv;
 mod field;
 pub(crate) mod fields;
 pub mod finding_columns;
+pub mod html;
 pub mod json;
 pub mod metrics;
 mod names;

@@ -18,7 +18,11 @@ mod forms;
 mod kill;
 mod listed;
 mod plugin;
+#[path = "../support/records.rs"]
+#[allow(dead_code, reason = "other tests use all of it")]
+mod records;
 mod replay;
+mod report;
 mod show;
 mod streams;
 #[path = "../support/tracer.rs"]

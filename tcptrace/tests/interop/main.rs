@@ -11,6 +11,7 @@ mod healthy;
 #[allow(dead_code, reason = "the live tests use all of it")]
 mod net;
 mod owners;
+mod page;
 mod servers;
 mod site;
 #[path = "../live/tracer.rs"]
@@ -56,6 +57,7 @@ const SUITES: &[(&str, &[Case])] = &[
     ("broken", broken::waiting::CASES),
     ("broken", broken::failing::CASES),
     ("owners", owners::CASES),
+    ("page", page::CASES),
 ];
 
 fn minutes() -> Option<f64> {
@@ -99,9 +101,11 @@ fn main() -> ExitCode {
     // SAFETY: no other thread runs yet.
     unsafe { env::set_var(verdict::TOTALS, &totals) };
     let trials = cases().map(|(name, case)| {
-        let trial = Trial::test(name.clone(), move || run_alone(&name));
+        let alone = name.clone();
+        let trial = Trial::test(name.clone(), move || run_alone(&alone));
         let is_slow = (case.is_slow && minutes().is_none()).then(|| "slow: `cargo xtask interop` plays it".to_owned());
-        match obstacle.clone().or(is_slow) {
+        let missing = name.starts_with("page::").then(page::obstacle).flatten();
+        match obstacle.clone().or(is_slow).or(missing) {
             Some(reason) => trial.with_ignored_flag(true).with_kind(format!("skipped: {reason}")),
             None => trial,
         }

@@ -38,7 +38,7 @@ use crate::{
     support::{
         listing::{self, MakeForm},
         records::START_NS,
-        replay::{output, plain, settings},
+        replay::{output, page, plain, settings},
         rfc4180,
     },
 };
@@ -92,6 +92,7 @@ fn renderers(address: IpAddr) -> Vec<Renderer> {
         Renderer::Story(stories(), StoryForm::Json(Json::default())),
         Renderer::Story(stories(), StoryForm::Text(Ladder::new(false, plain().time))),
         Renderer::Stuck(StuckText::new(false, plain().time)),
+        page(),
     ]
 }
 

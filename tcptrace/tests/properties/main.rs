@@ -9,6 +9,7 @@ mod filter;
 mod findings;
 mod foreign_names;
 mod machine_readable;
+mod page;
 mod recording;
 mod session;
 mod sockets;

@@ -24,6 +24,7 @@ use tcptrace::{
     render::{
         context::Context,
         csv::Csv,
+        html::Page,
         json::Json,
         text::{Ladder, Text, TextOptions, TimeStyle},
     },
@@ -140,6 +141,11 @@ pub(crate) fn ladder(port: u16, color: bool) -> Renderer {
 pub(crate) fn stories_json(port: u16) -> Renderer {
     let stories = Stories::new(StoryFilter::Port(port), Limits::default());
     Renderer::Story(Box::new(stories), StoryForm::Json(Json::default()))
+}
+
+/// See [`text`]; one page about all.
+pub(crate) fn page() -> Renderer {
+    Renderer::Page(Box::default(), Page { recorded_by: "0.1.0".to_owned(), ..Page::default() })
 }
 
 /// A session that began when streams begin.

@@ -17,6 +17,8 @@ use crate::model::{
 /// Which connections stories are wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoryFilter {
+    /// All connections.
+    All,
     /// Connections with this address at either end.
     Address(IpAddr),
     /// Connections with this address and port at one end.
@@ -30,6 +32,7 @@ pub enum StoryFilter {
 impl fmt::Display for StoryFilter {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::All => to.write_str("all connections"),
             Self::Address(address) => write!(to, "address {address}"),
             Self::End(end) => end.fmt(to),
             Self::Port(port) => write!(to, "port {port}"),
@@ -43,6 +46,7 @@ impl StoryFilter {
     #[must_use]
     pub fn is_of(&self, ends: [SocketAddr; 2], mut cookies: impl Iterator<Item = u64>) -> bool {
         match self {
+            Self::All => true,
             Self::Address(address) => ends.iter().any(|end| end.ip() == address.to_canonical()),
             Self::End(wanted) => {
                 ends.iter().any(|end| (end.ip(), end.port()) == (wanted.ip().to_canonical(), wanted.port()))

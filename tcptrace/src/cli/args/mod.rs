@@ -23,7 +23,7 @@ pub use self::{
     kill::KillArgs,
     output::{OutputArgs, Time},
     recording::RecordingArgs,
-    replay::{RecordArgs, ReplayArgs, ReplayView},
+    replay::{RecordArgs, ReplayArgs, ReplayView, ReportArgs},
     trace::{AggregateBy, MetricsBy, NOT_AGGREGATE, TraceArgs},
     views::{Area, DoctorArgs, GroupBy, RatesArgs, SocketsArgs, StoryArgs, StuckArgs, TopArgs},
 };
@@ -65,6 +65,8 @@ pub enum Command {
     Record(RecordArgs),
     /// Show what a recording contains: events, problems, sockets and stories from that time; needs no privileges
     Replay(ReplayArgs),
+    /// Write a report on a recording: one HTML page with findings, state machine, latencies and connections
+    Report(Box<ReportArgs>),
     /// Check a config file, or show what is in force and where it comes from
     #[command(subcommand)]
     Config(ConfigCommand),

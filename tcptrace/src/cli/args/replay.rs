@@ -115,6 +115,43 @@ pub struct ReplayArgs {
     pub trace: Box<TraceArgs>,
 }
 
+/// `tcptrace report`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "TIME is as for tcptrace replay; times in the report are in UTC.")]
+pub struct ReportArgs {
+    /// The recording: FILE of tcptrace record -w FILE, with the older files beside it
+    #[arg(value_name = "RECORDING")]
+    pub file: PathBuf,
+
+    /// The report; an existing file is replaced, and nobody else may read it. - is stdout
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    pub output: PathBuf,
+
+    /// Replace addresses and names of hosts, commands, users, units, containers, pods, images, cgroups and namespaces
+    #[arg(long, help_heading = "Output")]
+    pub anonymize: bool,
+
+    /// Print only warnings and errors to stderr
+    #[arg(short, long, help_heading = "Output")]
+    pub quiet: bool,
+
+    /// Begin at this time; what happened before is taken into account
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = "Time")]
+    pub from: Option<When>,
+
+    /// End at this time
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = "Time")]
+    pub to: Option<When>,
+
+    /// Which sockets the report is about.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+
+    /// What counts as a problem.
+    #[command(flatten)]
+    pub findings: FindingArgs,
+}
+
 /// What to show of a recording.
 #[derive(Debug, Subcommand)]
 pub enum ReplayView {

@@ -73,6 +73,12 @@ pub fn parse(words: Vec<OsString>) -> Result<Parsed, Error> {
                 keys.add_findings(findings, &mut Given::default(), |id| place.settings(id));
             }
         }
+        Some(Command::Report(report)) => {
+            let findings = &mut report.findings;
+            for Layer { keys, place, .. } in layers(&mut findings.config)? {
+                keys.add_findings(findings, &mut Given::default(), |id| place.settings(id));
+            }
+        }
         Some(Command::Replay(replay)) => {
             apply(Vec::new(), &mut replay.trace, typed);
             if replay.view.is_some()

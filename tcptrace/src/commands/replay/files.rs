@@ -1,6 +1,7 @@
 //! The files of a recording, and the times in them.
 
 use std::{
+    cell::RefCell,
     fs::File,
     io::BufReader,
     path::{Path, PathBuf},
@@ -30,10 +31,12 @@ use crate::{
 };
 
 /// The files of one run, in order.
-pub(super) struct Recording {
+pub(in crate::commands) struct Recording {
     /// The header of the first file.
     pub header: Header,
     files: Vec<PathBuf>,
+    /// What is wrong with it, in words without names of files.
+    pub(in crate::commands) flaws: RefCell<Vec<String>>,
     /// Times of the first and last input: CLOCK_MONOTONIC in ns.
     first_ns: u64,
     last_ns: u64,
@@ -45,16 +48,20 @@ fn open(path: &Path) -> anyhow::Result<File> {
 
 impl Recording {
     /// Finds the files and reads their headers. Of several runs only the last one is taken.
-    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+    pub(in crate::commands) fn open(path: &Path) -> anyhow::Result<Self> {
         // The older files are beside the file itself.
         let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let mut runs: Vec<(Header, PathBuf, Index)> = Vec::new();
+        let mut flaws = Vec::new();
         for file in segments(path)? {
             let read = files::read(&file).map_err(anyhow::Error::new).and_then(|mut file| Ok(Index::read(&mut file)?));
             match read {
                 Ok((header, index)) => runs.push((header, file, index)),
                 Err(error) if file == *path => return Err(error),
-                Err(error) => warn(format_args!("{}: {error}", file.display())),
+                Err(error) => {
+                    flaws.push("one of its files cannot be read".to_owned());
+                    warn(format_args!("{}: {error}", file.display()));
+                }
             }
         }
         let Some((last, ..)) = runs.last() else { bail!("nothing can be read") };
@@ -70,6 +77,7 @@ impl Recording {
             if let [(one, ..), (other, ..)] = pair
                 && one.segment.checked_add(1) != Some(other.segment)
             {
+                flaws.push("some of its files are missing".to_owned());
                 warn(format_args!("files between number {} and {} of the run are missing", one.segment, other.segment));
             }
         }
@@ -81,6 +89,7 @@ impl Recording {
             last_ns: times.iter().map(|times| *times.end()).max().unwrap_or(header.start_ns),
             files: runs.into_iter().map(|(_, file, _)| file).collect(),
             header,
+            flaws: RefCell::new(flaws),
         })
     }
 
@@ -90,7 +99,7 @@ impl Recording {
     }
 
     /// CLOCK_MONOTONIC in ns of a time that the user gave.
-    pub(super) fn resolve(&self, when: When) -> anyhow::Result<u64> {
+    pub(in crate::commands) fn resolve(&self, when: When) -> anyhow::Result<u64> {
         let ns = |time: std::time::Duration| i128::try_from(time.as_nanos()).unwrap_or(i128::MAX);
         let wall = |mono_ns: u64| i128::from(self.header.wall.wall_ns(mono_ns));
         let zone = TimeZone::system();
@@ -119,7 +128,7 @@ impl Recording {
     }
 
     /// The inode number of the namespace with this name, as of the first file.
-    pub(super) fn netns_named(&self, name: &str) -> Option<u32> {
+    pub(in crate::commands) fn netns_named(&self, name: &str) -> Option<u32> {
         let mut found = None;
         let mut reader = Reader::new(BufReader::new(open(self.files.first()?).ok()?)).ok()?;
         while let Some(chunk) = reader.next_chunk().filter(|_| found.is_none()) {
@@ -135,7 +144,10 @@ impl Recording {
     }
 
     /// Passes all chunks on, until one is refused; returns false if it was. Says what is missing.
-    pub(super) fn chunks(&self, mut on_chunk: impl FnMut(&RawChunk) -> Result<bool, Error>) -> anyhow::Result<bool> {
+    pub(in crate::commands) fn chunks(
+        &self,
+        mut on_chunk: impl FnMut(&RawChunk) -> Result<bool, Error>,
+    ) -> anyhow::Result<bool> {
         for (number, path) in self.files.iter().enumerate() {
             let mut reader = Reader::new(BufReader::new(open(path)?))?;
             let mut begin = reader.offset;
@@ -152,6 +164,12 @@ impl Recording {
                 reader.reuse(chunk);
             }
             let is_last = number + 1 == self.files.len();
+            let flaw = match &reader.end {
+                Some(End::Damaged(_)) => Some("it is damaged, and what follows in that file is missing"),
+                Some(End::CutOff) => Some("it was cut off"),
+                Some(End::Complete) | None => None,
+            };
+            self.flaws.borrow_mut().extend(flaw.map(str::to_owned));
             match &reader.end {
                 Some(End::Damaged(error)) => {
                     warn(format_args!("{}: {error}; what follows byte {} is missing", path.display(), reader.offset))

@@ -1,8 +1,8 @@
 //! `tcptrace replay`: a recording through the same session, routes and outputs as a live run.
 
-mod files;
+pub(super) mod files;
 mod names;
-mod player;
+pub(super) mod player;
 mod sockets;
 mod top;
 
@@ -119,7 +119,6 @@ fn is_quiet(view: &ReplayView) -> bool {
 
 /// The settings of a view, with what the recording says about its run.
 fn settings(view: &ReplayView, recording: &Recording) -> anyhow::Result<Settings> {
-    let header = &recording.header;
     let usage = |result: Result<Settings, clap::Error>| result.unwrap_or_else(|error| exit(error));
     let (mut settings, netns) = match view {
         ReplayView::Events(trace) => usage_of(trace, |trace| Settings::from_args(trace)),
@@ -157,6 +156,21 @@ fn settings(view: &ReplayView, recording: &Recording) -> anyhow::Result<Settings
         }
     };
     settings.session.selection.netns = netns.map(|choice| inode(&choice, recording)).transpose()?;
+    adapt(&mut settings, recording)?;
+    Ok(settings)
+}
+
+/// The settings of a trace of this recording.
+pub(super) fn settings_of(trace: &TraceArgs, recording: &Recording) -> anyhow::Result<Settings> {
+    let (mut settings, netns) = usage_of(trace, |trace| Settings::from_args(trace));
+    settings.session.selection.netns = netns.map(|choice| inode(&choice, recording)).transpose()?;
+    adapt(&mut settings, recording)?;
+    Ok(settings)
+}
+
+/// Takes over what the recording says about its run.
+fn adapt(settings: &mut Settings, recording: &Recording) -> anyhow::Result<()> {
+    let header = &recording.header;
     if settings.server.is_some() {
         bail!("a recording has no metrics to scrape: --output prometheus:ADDRESS is for live runs");
     }
@@ -173,7 +187,7 @@ fn settings(view: &ReplayView, recording: &Recording) -> anyhow::Result<Settings
     settings.session.unfiltered = header.findings;
     settings.session.polls = header.polls;
     settings.session.max_sockets = usize::try_from(header.max_sockets).unwrap_or(usize::MAX).clamp(1, 1 << 24);
-    Ok(settings)
+    Ok(())
 }
 
 /// The settings of tracing, without what would look at this machine; and the wanted namespace.

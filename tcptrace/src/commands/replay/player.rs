@@ -28,6 +28,7 @@ use crate::{
         input::Input,
         recording::{
             Error,
+            anonymize::Anonymizer,
             frames::{Frame, visit},
         },
         session::Session,
@@ -45,7 +46,7 @@ const MAX_LISTED: usize = 1 << 20;
 
 /// Which part of a recording is shown, and how fast.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Window {
+pub(in crate::commands) struct Window {
     /// CLOCK_MONOTONIC in ns.
     pub from_ns: Option<u64>,
     pub to_ns: Option<u64>,
@@ -54,7 +55,7 @@ pub(super) struct Window {
 }
 
 /// How a replay ended.
-pub(super) struct Played {
+pub(in crate::commands) struct Played {
     /// The severity of the worst finding that was open at the end.
     pub worst: Option<Severity>,
     /// Number of events, findings and stories written.
@@ -75,32 +76,35 @@ enum Intervals {
 pub(super) type Pacer = Box<dyn FnMut(&mut Session, u64) -> ControlFlow<()>>;
 
 /// A replay.
-pub(super) struct Player {
+pub(in crate::commands) struct Player {
     /// Decides when it goes on, if it is shown on a screen.
     pub(super) pacer: Option<Pacer>,
     recording: Rc<Recording>,
-    pub(super) session: Session,
+    pub(in crate::commands) session: Session,
     outputs: Outputs,
     sends_metrics: bool,
     /// True if arguments of processes are shown.
     with_args: bool,
     pub(super) known: Rc<RefCell<Known>>,
     /// Listed sockets by cookie, as of their last listing.
-    pub(super) listed: KeyedMap<u64, ListedSocket>,
+    pub(in crate::commands) listed: KeyedMap<u64, ListedSocket>,
     window: Window,
     intervals: Intervals,
     /// Time of the last input, in ns.
-    pub(super) now_ns: u64,
+    pub(in crate::commands) now_ns: u64,
     /// True once the clock has passed the end of the window: only records from before it still count.
     is_past: bool,
     is_finished: bool,
-    reason: String,
+    /// Why the run ended.
+    pub(in crate::commands) reason: String,
+    /// Replaces names and addresses, if that is wanted.
+    pub(in crate::commands) anonymizer: Option<Anonymizer>,
     begun: Option<(Instant, u64)>,
     lost: u64,
 }
 
 impl Player {
-    pub(super) fn start(
+    pub(in crate::commands) fn start(
         settings: Settings,
         recording: impl Into<Rc<Recording>>,
         window: Window,
@@ -141,13 +145,14 @@ impl Player {
             is_past: false,
             is_finished: false,
             reason: "closed".to_owned(),
+            anonymizer: None,
             begun: None,
             lost: 0,
         })
     }
 
     /// Plays all of it, and waits until everything is delivered.
-    pub(super) fn play(mut self) -> anyhow::Result<Played> {
+    pub(in crate::commands) fn play(mut self) -> anyhow::Result<Played> {
         self.read()?;
         self.hand_over();
         if self.sends_metrics
@@ -168,13 +173,19 @@ impl Player {
     }
 
     /// Feeds the session until the window or the recording ends.
-    pub(super) fn read(&mut self) -> anyhow::Result<()> {
+    pub(in crate::commands) fn read(&mut self) -> anyhow::Result<()> {
         let recording = Rc::clone(&self.recording);
         recording.chunks(|chunk| {
             let mut is_over = false;
             let read = visit::<Error>(&chunk.bytes, |frame| {
                 if !is_over {
+                    let mut anonymizer = self.anonymizer.take();
+                    let frame = match &mut anonymizer {
+                        Some(anonymizer) => anonymizer.frame(frame),
+                        None => frame,
+                    };
                     is_over = self.take(frame).is_break();
+                    self.anonymizer = anonymizer;
                 }
                 Ok(())
             });
@@ -193,6 +204,12 @@ impl Player {
             self.session.apply(&Input::Finished(until_ns));
         }
         Ok(())
+    }
+
+    /// What is wrong with the recording, in words.
+    pub(in crate::commands) fn flaws(&self) -> Vec<String> {
+        let lost = (self.lost > 0).then(|| format!("{} inputs are missing, because the disk was too slow", self.lost));
+        lost.into_iter().chain(self.recording.flaws.take()).collect()
     }
 
     fn take(&mut self, frame: Frame<'_>) -> ControlFlow<()> {

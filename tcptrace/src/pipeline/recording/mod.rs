@@ -4,6 +4,7 @@
 //! cut off anywhere is read up to its last whole chunk. Here are the bytes; files and threads are in
 //! [`crate::outputs::recorder`].
 
+pub mod anonymize;
 pub mod chunk;
 pub mod encoder;
 pub mod frames;

@@ -153,6 +153,7 @@ impl Session {
         if let Some(findings) = &mut self.findings {
             findings.listed(snapshot);
         }
+        self.routes.iter_mut().for_each(|route| route.namespaces(snapshot));
         events.iter().for_each(|event| self.dispatch(event, None));
     }
 }

@@ -366,8 +366,12 @@ impl Session {
             return;
         }
         let mut is_written = false;
-        for route in self.routes.iter_mut().filter(|route| !self.is_muted || route.forgotten_stories().is_some()) {
-            is_written |= route.event(event, &mut self.context);
+        for route in &mut self.routes {
+            if self.is_muted && route.forgotten_stories().is_none() {
+                route.before(event);
+            } else {
+                is_written |= route.event(event, &mut self.context);
+            }
         }
         self.written += u64::from(is_written);
     }
@@ -471,6 +475,11 @@ impl Session {
         for route in &mut self.routes {
             route.end(now_ns, reason, &self.losses, outputs, &mut self.context);
         }
+    }
+
+    /// Says what is wrong with the recording that the run is read from.
+    pub fn flaws(&mut self, flaws: &[String]) {
+        self.routes.iter_mut().for_each(|route| route.flaws(flaws));
     }
 
     fn update_losses(&mut self) {

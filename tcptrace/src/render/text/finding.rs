@@ -152,7 +152,7 @@ pub(crate) fn evidence(detection: &Detection, context: &mut Context) -> String {
 }
 
 /// A piece of evidence; the end of its name is its unit.
-fn words(name: &str, value: &Value) -> String {
+pub(crate) fn words(name: &str, value: &Value) -> String {
     let (name, unit) = ["_ns", "_us", "_bytes"]
         .into_iter()
         .find_map(|unit| Some((name.strip_suffix(unit)?, unit)))

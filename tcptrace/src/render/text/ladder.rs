@@ -207,14 +207,14 @@ impl Ladder {
 
 /// The values last written in a side's column; they are repeated only when they change.
 #[derive(Default)]
-struct Shown {
+pub(crate) struct Shown {
     state: Option<State>,
-    pid: Option<u32>,
+    pub(crate) pid: Option<u32>,
     bytes: Option<Bytes>,
 }
 
 /// What happened at a side.
-fn cell(event: &Event, side: &Side, shown: &mut Shown, names: &Names) -> Vec<String> {
+pub(crate) fn cell(event: &Event, side: &Side, shown: &mut Shown, names: &Names) -> Vec<String> {
     let what = headline(event).0;
     let mut parts = match event.what {
         EventKind::Transition(transition) => {
@@ -254,9 +254,17 @@ fn cell(event: &Event, side: &Side, shown: &mut Shown, names: &Names) -> Vec<Str
 
 /// The segment of an event as an arrow; empty if the event has none.
 fn segment(place: usize, event: &Event, side: &Side) -> String {
+    let Some((Segment { is_sent, name }, is_shown)) = segment_of(event, side) else { return String::new() };
+    let name = format!(" {name} ");
+    let shaft = if is_shown { format!("{name:─^SHAFT$}") } else { format!("{name:╌^SHAFT$}") };
+    if is_sent == (place == 0) { format!("{shaft}▶") } else { format!("◀{shaft}") }
+}
+
+/// The segment of an event, and whether the kernel reported it or it is inferred from a transition.
+pub(crate) fn segment_of(event: &Event, side: &Side) -> Option<(Segment, bool)> {
     use State::{Close, CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, SynRecv, SynSent, TimeWait};
     let implied = |is_sent, name| (Segment { is_sent, name }, false);
-    let (Segment { is_sent, name }, is_shown) = match event.what {
+    Some(match event.what {
         EventKind::Transition(transition) => match (transition.old, transition.new) {
             (Close, SynSent) if side.ending() != Some(CloseReason::Aborted(Abort::NeverSent)) => implied(true, "SYN"),
             (SynSent, Established) => implied(false, "SYN-ACK"),
@@ -265,25 +273,19 @@ fn segment(place: usize, event: &Event, side: &Side) -> String {
             (LastAck, Close) if transition.ending == Some(CloseReason::Normal) => implied(false, "ACK"),
             (_, FinWait1 | LastAck) => implied(true, "FIN"),
             (_, CloseWait | Closing | TimeWait) => implied(false, "FIN"),
-            _ => return String::new(),
+            _ => return None,
         },
         // It could not be sent.
-        EventKind::Retransmit(retransmit) if retransmit.failed.is_some() => return String::new(),
+        EventKind::Retransmit(retransmit) if retransmit.failed.is_some() => return None,
         EventKind::Retransmit(retransmit) if retransmit.state == SynSent => {
             (Segment { is_sent: true, name: "SYN" }, true)
         }
-        what => match what.row().segment {
-            Some(segment) => (segment, true),
-            None => return String::new(),
-        },
-    };
-    let name = format!(" {name} ");
-    let shaft = if is_shown { format!("{name:─^SHAFT$}") } else { format!("{name:╌^SHAFT$}") };
-    if is_sent == (place == 0) { format!("{shaft}▶") } else { format!("◀{shaft}") }
+        what => (what.row().segment?, true),
+    })
 }
 
 /// How a side ended, and the totals of its life.
-fn end_of_side(side: &Side, until_ns: u64) -> Vec<String> {
+pub(crate) fn end_of_side(side: &Side, until_ns: u64) -> Vec<String> {
     let mut parts = vec![match (side.ending(), side.ended_ns, side.state()) {
         (Some(_), _, Some(State::TimeWait)) => "closed, TIME_WAIT began".to_owned(),
         (Some(ending), ..) => {
@@ -312,7 +314,7 @@ fn end_of_side(side: &Side, until_ns: u64) -> Vec<String> {
     parts
 }
 
-fn closed_first(story: &Story) -> Option<String> {
+pub(crate) fn closed_first(story: &Story) -> Option<String> {
     let Some(Closed { place, owner, abort }) = story.closed_first() else {
         let has_failed = story
             .seen()
@@ -335,7 +337,7 @@ fn closed_first(story: &Story) -> Option<String> {
     Some(format!("first by {} ({who}){how}", PLACES[place]))
 }
 
-fn reset_words(story: &Story, reset: &Reset, start_ns: u64, names: &Names) -> Vec<String> {
+pub(crate) fn reset_words(story: &Story, reset: &Reset, start_ns: u64, names: &Names) -> Vec<String> {
     let from = PLACES[reset.from];
     let who = match reset.sender {
         ResetSender::Process(owner) => format!("sent by {from} ({})", owner_words(owner.as_ref())),
@@ -379,7 +381,7 @@ fn owner_words(owner: Option<&Owner>) -> String {
     )
 }
 
-fn owner_and_source(owner: &Owner) -> String {
+pub(crate) fn owner_and_source(owner: &Owner) -> String {
     format!("{} ({})", owner_words(Some(owner)), owner.source.name())
 }
 

@@ -6,9 +6,9 @@
 
 pub(crate) mod clock;
 pub(crate) mod columns;
-mod finding;
+pub(crate) mod finding;
 pub(crate) mod frame;
-mod ladder;
+pub(crate) mod ladder;
 pub mod nagios;
 mod report;
 pub(crate) mod style;
