@@ -2,6 +2,7 @@
 
 use bytes::BytesMut;
 use jiff::tz::TimeZone;
+use ratatui::layout::Rect;
 
 use crate::{
     analysis::overview::{Overview, SocketId, history::Second},
@@ -105,6 +106,12 @@ impl FindingLine {
 }
 
 impl Scene {
+    /// The part of a screen between the tabs and the last lines.
+    pub(super) fn body(&self, area: Rect) -> Rect {
+        let below = 1 + u16::from(self.timeline.is_some());
+        Rect { y: area.y + 2, height: area.height.saturating_sub(2 + below), ..area }
+    }
+
     /// An empty one; times of day are in `zone`.
     #[must_use]
     pub fn new(zone: TimeZone) -> Self {

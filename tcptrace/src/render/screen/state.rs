@@ -14,7 +14,6 @@ use super::{
     tab::Tab,
     table::TableState,
     theme::Theme,
-    view,
 };
 use crate::{analysis::overview::SocketId, model::state::State as TcpState};
 
@@ -64,7 +63,7 @@ impl State {
     /// choice has changed, before drawing.
     pub fn arrange(&mut self, scene: &Scene, area: Rect) {
         self.area = area;
-        let height = view::body(scene, area).height;
+        let height = scene.body(area).height;
         match self.tab {
             Tab::Findings => self.findings.arrange(&Findings(scene), list_height(scene, height)),
             Tab::Sockets => self.sockets.arrange(&Sockets(scene), height),

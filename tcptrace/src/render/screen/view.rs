@@ -20,12 +20,6 @@ pub const LEAST_COLUMNS: u16 = 60;
 /// Its height.
 pub const LEAST_ROWS: u16 = 16;
 
-/// The part of the screen between the tabs and the last lines.
-pub(super) fn body(scene: &Scene, area: Rect) -> Rect {
-    let below = 1 + u16::from(scene.timeline.is_some());
-    Rect { y: area.y + 2, height: area.height.saturating_sub(2 + below), ..area }
-}
-
 impl State {
     /// The part that a page covers.
     pub(super) const fn page_area(&self) -> Rect {
@@ -40,7 +34,7 @@ impl State {
         }
         self.title(scene, to);
         self.tabs(to);
-        let body = body(scene, area);
+        let body = scene.body(area);
         match self.tab {
             Tab::Findings => findings::draw(scene, &self.findings, theme, body, to),
             Tab::Sockets => self.sockets.draw(&Sockets(scene), theme, body, to),
