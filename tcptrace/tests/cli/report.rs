@@ -218,7 +218,7 @@ fn record(events: u64) -> Vec<u8> {
     bytes
 }
 
-/// `TCPTRACE_REPORT_EVENTS` sets how many events: a million for the figure of docs/report.md.
+/// `TCPTRACE_REPORT_EVENTS` sets how many events; a million need the release build.
 #[test]
 fn a_report_of_many_events_is_small() {
     let events = env::var("TCPTRACE_REPORT_EVENTS").map_or(50_000, |events| events.parse().unwrap());

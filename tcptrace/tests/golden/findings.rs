@@ -35,7 +35,7 @@ use crate::{
     support::{
         listing::{NETNS, holder, timer},
         records::{Life, START_NS, Stream, process},
-        replay::{json, output, plain, session, settings, text},
+        replay::{json, output, page, plain, session, settings, text},
         rfc4180,
     },
 };
@@ -460,6 +460,15 @@ fn alone(scene: Scene) -> String {
     output(&mut run.session)
 }
 
+/// The report on a scene.
+fn report(scene: Scene) -> String {
+    let mut run = Run::new(page());
+    scene(&mut run);
+    run.session.finish(run.stream.now_ns);
+    run.session.end(run.stream.now_ns, "interrupted", &[]);
+    output(&mut run.session)
+}
+
 /// All scenes.
 pub(crate) fn all_json() -> String {
     ALL.iter().map(|(_, scene)| played(*scene, json())).collect::<String>() + &alone(stuck)
@@ -484,6 +493,9 @@ fn findings_among_events_and_alone() {
     files.push((format!("{FOUND}alone.json"), alone(stuck)));
     let options = TextOptions { color: true, ..plain() };
     files.push((format!("{FOUND}leak_color.txt"), played(leak, text(options))));
+    for (name, scene) in [("leak", leak as Scene), ("stuck", stuck)] {
+        files.push((format!("{FOUND}{name}.html"), report(scene)));
+    }
     compare(&files, |name| name.starts_with(FOUND));
 }
 

@@ -68,9 +68,14 @@ fn findings(all: &Postmortem, words: &Words) -> String {
     if ranked.is_empty() {
         return format!("None, of {} at the end.", count(seen.sockets as u64, "socket", "sockets"));
     }
-    let by_severity = [Severity::Critical, Severity::Warning, Severity::Info].map(|severity| {
-        let count = all.episodes.count(severity);
-        (count > 0).then(|| format!("{count} {}", severity.name()))
+    let by_severity = [
+        (Severity::Critical, ["critical", "critical"]),
+        (Severity::Warning, ["warning", "warnings"]),
+        (Severity::Info, ["info", "info"]),
+    ];
+    let by_severity = by_severity.map(|(severity, [one, many])| {
+        let found = all.episodes.count(severity) as u64;
+        (found > 0).then(|| count(found, one, many))
     });
     let open = ranked.iter().filter(|episode| !episode.is_over).count();
     let worst: Vec<_> = ranked
@@ -80,8 +85,10 @@ fn findings(all: &Postmortem, words: &Words) -> String {
         .map(|episode| format!("{}, {}", episode.detection.kind.id(), words.headline(&episode.detection)))
         .collect();
     let by_severity: Vec<_> = by_severity.into_iter().flatten().collect();
-    let more =
-        if all.episodes.forgotten > 0 { format!(", and {} more", all.episodes.forgotten) } else { String::new() };
+    let more = match all.episodes.forgotten {
+        0 => String::new(),
+        more => format!(", and {} less important ones", thousands(more)),
+    };
     format!("{}{more}; {open} still there at the end. The worst: {}.", by_severity.join(", "), worst.join("; "))
 }
 
