@@ -167,7 +167,9 @@ fn recording(all: &Postmortem) -> String {
         "duration" => "The run ended after its time",
         "netns_gone" => "The run ended because its network namespace was gone",
         "failed" => "The run failed",
-        _ => "The end of the run is not recorded",
+        "count" => "The run ended after its number of events",
+        "once" => "The run ended after one look",
+        _ => "How the run ended is not known",
     };
     match all.flaws.as_slice() {
         [] => format!("Complete. {ended}."),

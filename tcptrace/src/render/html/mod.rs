@@ -1,6 +1,6 @@
 //! A whole run as one HTML page: it needs no network and no script, and opens from disk.
 //!
-//! Everything that comes from outside passes through [`writer::Html`], which escapes it. The same run gives the same bytes.
+//! Everything that comes from outside passes through `writer::Html`, which escapes it. The same run gives the same bytes.
 //! Each picture has a table with the same facts after it, for screen readers and for copying.
 
 mod facts;
