@@ -114,8 +114,12 @@ fn lists_are_read_back() {
         for (line, row) in lines.lines().zip(rows.iter().skip(1)) {
             let record = schema::valid_record(&validator, line);
             prop_assert_eq!(row.len(), SocketField::ALL.len());
-            let holders: Value = serde_json::from_str(row.last().unwrap()).unwrap();
-            prop_assert_eq!(&holders, &record["holders"]);
+            for (field, cell) in SocketField::ALL.iter().zip(row) {
+                if field.name().ends_with("holders") && !cell.is_empty() {
+                    prop_assert_eq!(&serde_json::from_str::<Value>(cell).unwrap(), &record[field.name()]);
+                }
+            }
+            let holders = &record["holders"];
             prop_assert_eq!(record["held_by"] == "processes", !holders.as_array().unwrap().is_empty());
         }
         let text = printed(&snapshot, &all, &[], text);
