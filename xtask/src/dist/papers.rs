@@ -27,6 +27,9 @@ pub(super) struct Papers {
 /// The shells, and the names that they expect.
 const COMPLETIONS: [(&str, &str); 3] = [("bash", "tcptrace"), ("zsh", "_tcptrace"), ("fish", "tcptrace.fish")];
 
+/// The licences of what is in every static program, whatever its crates.
+const RUNTIME: &str = include_str!("runtime-licences.txt");
+
 /// Writes them to where packages take them from.
 pub(super) fn write(source: &Source, built: &[Binary]) -> Result<Papers> {
     let folder = source.stage();
@@ -65,7 +68,7 @@ fn crates(source: &Source) -> Result<Vec<Value>> {
     for arch in Arch::ALL {
         let mut tree = cargo::command(&source.root);
         tree.args(["tree", "--locked", "--package", TRACER, "--all-features", "--target", &arch.target()]);
-        tree.args(["--edges", "normal", "--prefix", "none", "--format", "{p}"]);
+        tree.args(["--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{p}"]);
         // `name v1.2.3`, and a path or a note behind it.
         used.extend(programs::stdout_of(&mut tree)?.lines().filter_map(|line| {
             let mut words = line.split(' ');
@@ -92,7 +95,8 @@ fn crates(source: &Source) -> Result<Vec<Value>> {
 /// Each licence text once, under the crates that have it.
 fn licences(source: &Source) -> Result<String> {
     let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut list = String::from("The program contains these crates, each under its licence. Their texts follow.\n\n");
+    let mut list = String::from(RUNTIME);
+    list.push_str("And these crates, each under its licence. Their texts follow.\n\n");
     for package in crates(source)?.iter().filter(|package| !package["source"].is_null()) {
         let name = format!(
             "{} {}",
