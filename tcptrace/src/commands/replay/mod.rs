@@ -51,7 +51,7 @@ pub(crate) fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
         exit(settings::usage_error(message));
     }
     messages::start(Form::Plain, if is_quiet(&view) { Level::Warn } else { Level::Info })?;
-    let failed = |error: anyhow::Error| anyhow!("cannot replay {}: {error:#}", file.display());
+    let failed = |error: anyhow::Error| anyhow!("cannot replay {}: {}", file.display(), messages::with_causes(&error));
     let recording = Rc::new(Recording::open(&file).map_err(failed)?);
     if let (ReplayView::Events(_) | ReplayView::Story(_), Some(_)) = (&view, &at) {
         bail!("--at shows a state: use it with sockets, stuck or summary, or give --from and --to");

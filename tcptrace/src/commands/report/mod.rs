@@ -47,7 +47,8 @@ pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
         )));
     }
     let file = &args.file;
-    let failed = |error: anyhow::Error| anyhow!("cannot report on {}: {error:#}", file.display());
+    let failed =
+        |error: anyhow::Error| anyhow!("cannot report on {}: {}", file.display(), messages::with_causes(&error));
     let recording = Recording::open(file).map_err(failed)?;
     let time = |when| recording.resolve(when).map_err(failed);
     let window =
