@@ -9,6 +9,7 @@ pub mod kernel_counts;
 pub mod metrics;
 pub mod overview;
 pub mod postmortem;
+pub mod rates;
 pub mod report;
 pub mod story;
 pub mod summary;

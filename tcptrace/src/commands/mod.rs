@@ -91,7 +91,7 @@ pub fn main() -> ExitCode {
         _ => runtime().and_then(|runtime| runtime.block_on(run(args, notices))),
     };
     let exit = result.unwrap_or_else(|error| {
-        messages::error(error);
+        messages::error(messages::with_causes(&error));
         ExitCode::FAILURE
     });
     messages::finish();

@@ -223,9 +223,30 @@ pub fn error(words: impl Display) {
     log(Level::Error, &words);
 }
 
+/// The error with everything that led to it, each cause once: most of our errors have their cause in their own words.
+#[must_use]
+pub fn with_causes(error: &anyhow::Error) -> String {
+    error.chain().skip(1).fold(error.to_string(), |text, cause| {
+        let cause = cause.to_string();
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_cause_is_written_once() {
+        let cause = anyhow::anyhow!("no such file");
+        assert_eq!(with_causes(&cause), "no such file");
+        assert_eq!(
+            with_causes(&cause.context("cannot open x").context("cannot begin")),
+            "cannot begin: cannot open x: no such file"
+        );
+        let cause = anyhow::anyhow!("no such file");
+        assert_eq!(with_causes(&cause.context("cannot open x: no such file")), "cannot open x: no such file");
+    }
 
     #[test]
     fn a_line_is_whole_in_each_form() {

@@ -81,8 +81,10 @@ impl Queue {
     /// Waits at most `patience` for the next thing to do.
     pub(super) fn next(&self, counters: &Counters, patience: Duration) -> Next {
         let mut state = self.lock();
-        state.is_busy = false;
-        self.changed.notify_all();
+        // `drained` waits for this alone, and each notification is a system call.
+        if mem::take(&mut state.is_busy) && state.waiting.is_empty() {
+            self.changed.notify_all();
+        }
         let until = Instant::now() + patience;
         loop {
             if state.is_over {

@@ -132,7 +132,7 @@ impl Csv {
         let Self { time, line, .. } = self;
         line.clear();
         let mut column = 0;
-        fields::visit(event, context, |field, value| {
+        fields::visit(event, context, &mut |field, value: FieldValue<'_>| {
             line.put_bytes(b',', field as usize - column);
             column = field as usize;
             cell(line, value, time);
@@ -165,6 +165,7 @@ pub(crate) fn cell(to: &mut impl BufMut, value: FieldValue<'_>, time: &mut WallF
         FieldValue::Null | FieldValue::Nulls(_) => {}
         FieldValue::Number(number) => to.put_slice(itoa::Buffer::new().format(number).as_bytes()),
         FieldValue::Text(text) => self::text(to, text),
+        FieldValue::Word(word) => to.put_slice(word.as_bytes()),
         FieldValue::Pointer(address) => fields::pointer(to, address),
         FieldValue::Address(address) => fields::ip(to, address),
         FieldValue::Time(wall_ns) => {

@@ -9,6 +9,8 @@ pub enum FieldValue<'a> {
     Null,
     /// Text.
     Text(&'a str),
+    /// A name of tcptrace's own, without any character that a format must escape.
+    Word(&'static str),
     /// A number.
     Number(u64),
     /// A kernel address, written in hexadecimal.
@@ -25,6 +27,18 @@ pub enum FieldValue<'a> {
     Json(&'a [u8]),
     /// Null for the field, and for those after it.
     Nulls(&'static NullFields),
+}
+
+/// Takes the fields of a record, one after another.
+pub(crate) trait Emit {
+    /// Takes a field and its value.
+    fn emit(&mut self, field: Field, value: FieldValue<'_>);
+}
+
+impl<F: FnMut(Field, FieldValue<'_>)> Emit for F {
+    fn emit(&mut self, field: Field, value: FieldValue<'_>) {
+        self(field, value);
+    }
 }
 
 macro_rules! fields {

@@ -10,10 +10,10 @@ use std::{
 
 use bytes::BufMut;
 
+pub(crate) use super::field::{Emit, fields, number};
 pub use super::field::{Field, FieldValue};
-pub(crate) use super::field::{fields, number};
 use super::{
-    field::FieldValue::{Address, Flag, Null, Number, Pointer, Text, Time},
+    field::FieldValue::{Address, Flag, Null, Number, Pointer, Text, Time, Word},
     names,
 };
 use crate::{
@@ -26,34 +26,34 @@ use crate::{
 };
 
 fn errno_name(errno: Option<i32>) -> FieldValue<'static> {
-    errno.map_or(Null, |errno| errno::name(errno).map_or(Null, Text))
+    errno.map_or(Null, |errno| errno::name(errno).map_or(Null, Word))
 }
 
-/// Passes all fields that an event has to `emit`, in order.
-pub(crate) fn visit(event: &Event, context: &mut Context, mut emit: impl FnMut(Field, FieldValue<'_>)) {
-    emit(Field::Event, Text(event.what.row().name));
-    emit(Field::Time, Time(context.wall.wall_ns(event.time_ns)));
-    emit(Field::MonoNs, Number(event.time_ns));
-    emit(Field::Cpu, number(event.cpu));
+/// Passes all fields that an event has, in order.
+pub(crate) fn visit(event: &Event, context: &mut Context, to: &mut impl Emit) {
+    to.emit(Field::Event, Word(event.what.row().name));
+    to.emit(Field::Time, Time(context.wall.wall_ns(event.time_ns)));
+    to.emit(Field::MonoNs, Number(event.time_ns));
+    to.emit(Field::Cpu, number(event.cpu));
     let socket = &event.socket;
-    emit(Field::Sk, socket.sk.map_or(Null, |sk| Pointer(context.names.addresses.printed(sk))));
-    emit(Field::Cookie, number(socket.cookie));
-    emit(Field::Netns, number(socket.netns));
-    emit(
+    to.emit(Field::Sk, socket.sk.map_or(Null, |sk| Pointer(context.names.addresses.printed(sk))));
+    to.emit(Field::Cookie, number(socket.cookie));
+    to.emit(Field::Netns, number(socket.netns));
+    to.emit(
         Field::NetnsName,
         socket.netns.and_then(|inode| context.names.netns.get(&inode)).map_or(Null, |name| Text(name)),
     );
-    emit(Field::Family, Text(family(socket.ipv6)));
+    to.emit(Field::Family, Word(family(socket.ipv6)));
     let service = |end: SocketAddr| context.names.services.get(&end.port()).map_or(Null, |name| Text(name));
-    emit(Field::LocalAddress, Address(socket.local.ip()));
-    emit(Field::LocalPort, port(socket.local));
-    emit(Field::LocalService, service(socket.local));
-    emit(Field::RemoteAddress, Address(socket.remote.ip()));
-    emit(Field::RemotePort, port(socket.remote));
-    emit(Field::RemoteService, service(socket.remote));
-    emit(Field::RemoteName, context.names.hosts.of(socket.remote.ip(), context.now_ns).map_or(Null, Text));
-    what(event, context, &mut emit);
-    names::visit(event, &mut context.names, &mut emit);
+    to.emit(Field::LocalAddress, Address(socket.local.ip()));
+    to.emit(Field::LocalPort, port(socket.local));
+    to.emit(Field::LocalService, service(socket.local));
+    to.emit(Field::RemoteAddress, Address(socket.remote.ip()));
+    to.emit(Field::RemotePort, port(socket.remote));
+    to.emit(Field::RemoteService, service(socket.remote));
+    to.emit(Field::RemoteName, context.names.hosts.of(socket.remote.ip(), context.now_ns).map_or(Null, Text));
+    what(event, context, to);
+    names::visit(event, &mut context.names, to);
 }
 
 /// Writes an IP address. IPv4, of which most lines have two, is written without `fmt`, which is slow.
@@ -88,62 +88,62 @@ pub(crate) fn port(end: SocketAddr) -> FieldValue<'static> {
     number((end.port() != 0).then_some(end.port()))
 }
 
-fn what(event: &Event, context: &Context, emit: &mut impl FnMut(Field, FieldValue<'_>)) {
-    let state = |state: State| Text(state.name());
+fn what(event: &Event, context: &Context, to: &mut impl Emit) {
+    let state = |state: State| Word(state.name());
     match event.what {
         EventKind::Transition(transition) => {
-            emit(Field::OldState, state(transition.old));
-            emit(Field::NewState, state(transition.new));
-            emit(Field::NewStateSource, Text(transition.source.name()));
-            emit(Field::TimeInOldStateNs, number(transition.time_in_old.map(|time| time.ns)));
-            emit(Field::TimeSource, transition.time_in_old.map_or(Null, |time| Text(time.source.name())));
-            emit(Field::AfterGap, Flag(event.after_gap));
-            emit(Field::HandshakeRttNs, number(transition.handshake_rtt_ns));
-            emit(Field::SrttUs, number(transition.srtt_us));
+            to.emit(Field::OldState, state(transition.old));
+            to.emit(Field::NewState, state(transition.new));
+            to.emit(Field::NewStateSource, Word(transition.source.name()));
+            to.emit(Field::TimeInOldStateNs, number(transition.time_in_old.map(|time| time.ns)));
+            to.emit(Field::TimeSource, transition.time_in_old.map_or(Null, |time| Word(time.source.name())));
+            to.emit(Field::AfterGap, Flag(event.after_gap));
+            to.emit(Field::HandshakeRttNs, number(transition.handshake_rtt_ns));
+            to.emit(Field::SrttUs, number(transition.srtt_us));
             // A mini-socket has no counters.
             let count = |count: u64| if transition.source == StateSource::Polled { Null } else { Number(count) };
-            emit(Field::TotalRetrans, count(transition.total_retrans.into()));
-            emit(Field::BytesAcked, count(transition.bytes_acked));
-            emit(Field::BytesReceived, count(transition.bytes_received));
-            emit(Field::ReceiveQueue, count(transition.receive_queue.into()));
-            emit(Field::SendQueue, count(transition.send_queue.into()));
-            emit(Field::CloseReason, transition.ending.map_or(Null, |ending| Text(ending.name())));
-            emit(Field::ProcessExit, transition.exit.map_or(Null, |exit| Text(exit.name())));
-            emit(Field::ExpiresInNs, number(transition.expires_in_ns));
-            emit(Field::Errno, errno_name(transition.ending.and_then(|ending| ending.errno())));
+            to.emit(Field::TotalRetrans, count(transition.total_retrans.into()));
+            to.emit(Field::BytesAcked, count(transition.bytes_acked));
+            to.emit(Field::BytesReceived, count(transition.bytes_received));
+            to.emit(Field::ReceiveQueue, count(transition.receive_queue.into()));
+            to.emit(Field::SendQueue, count(transition.send_queue.into()));
+            to.emit(Field::CloseReason, transition.ending.map_or(Null, |ending| Word(ending.name())));
+            to.emit(Field::ProcessExit, transition.exit.map_or(Null, |exit| Word(exit.name())));
+            to.emit(Field::ExpiresInNs, number(transition.expires_in_ns));
+            to.emit(Field::Errno, errno_name(transition.ending.and_then(|ending| ending.errno())));
         }
         EventKind::Retransmit(retransmit) => {
-            emit(Field::State, state(retransmit.state));
-            emit(Field::SrttUs, number(retransmit.srtt_us));
-            emit(Field::TotalRetrans, Number(retransmit.total_retrans.into()));
-            emit(Field::Timeouts, Number(retransmit.timeouts.into()));
-            emit(Field::Errno, errno_name(retransmit.failed));
+            to.emit(Field::State, state(retransmit.state));
+            to.emit(Field::SrttUs, number(retransmit.srtt_us));
+            to.emit(Field::TotalRetrans, Number(retransmit.total_retrans.into()));
+            to.emit(Field::Timeouts, Number(retransmit.timeouts.into()));
+            to.emit(Field::Errno, errno_name(retransmit.failed));
         }
         EventKind::SynAckRetransmit { count } => {
-            emit(Field::State, state(event.socket.state));
-            emit(Field::TotalRetrans, Number(count.into()));
+            to.emit(Field::State, state(event.socket.state));
+            to.emit(Field::TotalRetrans, Number(count.into()));
         }
         EventKind::ResetSent { reason, facts } => {
-            emit(Field::State, state(event.socket.state));
-            reset(facts, emit);
+            to.emit(Field::State, state(event.socket.state));
+            reset(facts, to);
             let name = reason.and_then(|code| context.names.reset_reason(code));
-            emit(Field::Reason, name.map_or(Null, Text));
-            emit(Field::ReasonCode, number(reason));
+            to.emit(Field::Reason, name.map_or(Null, Text));
+            to.emit(Field::ReasonCode, number(reason));
         }
         EventKind::ResetReceived(facts) => {
-            emit(Field::State, state(event.socket.state));
-            reset(facts, emit);
+            to.emit(Field::State, state(event.socket.state));
+            reset(facts, to);
         }
-        EventKind::OwnerChanged => emit(Field::State, state(event.socket.state)),
+        EventKind::OwnerChanged => to.emit(Field::State, state(event.socket.state)),
     }
 }
 
-fn reset(facts: Option<ResetFacts>, emit: &mut impl FnMut(Field, FieldValue<'_>)) {
-    emit(Field::ReceiveQueue, number(facts.map(|facts| facts.receive_queue)));
-    emit(Field::SendQueue, number(facts.map(|facts| facts.send_queue)));
-    emit(Field::LastSentNs, number(facts.map(|facts| facts.last_sent_ns)));
-    emit(Field::LastReceivedNs, number(facts.map(|facts| facts.last_received_ns)));
-    emit(Field::LastAckNs, number(facts.map(|facts| facts.last_ack_ns)));
+fn reset(facts: Option<ResetFacts>, to: &mut impl Emit) {
+    to.emit(Field::ReceiveQueue, number(facts.map(|facts| facts.receive_queue)));
+    to.emit(Field::SendQueue, number(facts.map(|facts| facts.send_queue)));
+    to.emit(Field::LastSentNs, number(facts.map(|facts| facts.last_sent_ns)));
+    to.emit(Field::LastReceivedNs, number(facts.map(|facts| facts.last_received_ns)));
+    to.emit(Field::LastAckNs, number(facts.map(|facts| facts.last_ack_ns)));
 }
 
 #[cfg(test)]

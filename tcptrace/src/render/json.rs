@@ -44,6 +44,24 @@ impl Default for Json {
     }
 }
 
+/// Writes the members of an event's object.
+struct Members<'a> {
+    line: &'a mut Vec<u8>,
+    time: &'a mut WallFormat,
+}
+
+impl fields::Emit for Members<'_> {
+    // Inlined where a field is passed, so that its key is a constant there, and of its value's kinds one is left.
+    #[inline(always)]
+    fn emit(&mut self, field: fields::Field, value: FieldValue<'_>) {
+        if let FieldValue::Nulls(nulls) = value {
+            return self.line.put_slice(nulls.json());
+        }
+        self.line.extend_from_slice(field.key().as_bytes());
+        self::value(self.line, value, self.time);
+    }
+}
+
 impl Json {
     /// Findings as objects of these columns of CSV; whole ones if there are none.
     #[must_use]
@@ -56,13 +74,7 @@ impl Json {
         let Self { time, line, .. } = self;
         line.clear();
         begin(line);
-        fields::visit(event, context, |field, value| {
-            if let FieldValue::Nulls(nulls) = value {
-                return line.put_slice(nulls.json());
-            }
-            line.put_slice(field.key().as_bytes());
-            self::value(line, value, time);
-        });
+        fields::visit(event, context, &mut Members { line, time });
         line.put_slice(b"}\n");
         to.put_slice(line);
     }
@@ -180,11 +192,17 @@ pub(crate) fn member(to: &mut impl BufMut, name: &str, value: FieldValue<'_>, ti
     self::value(to, value, time);
 }
 
+#[inline(always)]
 fn value(to: &mut impl BufMut, value: FieldValue<'_>, time: &mut WallFormat) {
     match value {
         FieldValue::Null => to.put_slice(b"null"),
         FieldValue::Number(number) => to.put_slice(itoa::Buffer::new().format(number).as_bytes()),
         FieldValue::Text(text) => string(to, text),
+        FieldValue::Word(word) => {
+            to.put_u8(b'"');
+            to.put_slice(word.as_bytes());
+            to.put_u8(b'"');
+        }
         FieldValue::Pointer(address) => {
             to.put_u8(b'"');
             fields::pointer(to, address);
@@ -356,14 +374,14 @@ fn finding_owner(owner: &Owner, names: &mut Names) -> Value {
         "source": owner.source.name(),
     });
     let Value::Object(mut fields) = known else { return known };
-    super::names::process(Some(owner), names, &mut |field, value| insert(&mut fields, field, value));
+    super::names::process(Some(owner), names, &mut |field, value: FieldValue<'_>| insert(&mut fields, field, value));
     Value::Object(fields)
 }
 
 /// The process at the other end, with the names that its fields have in events without `peer_`.
 fn peer_value(peer: &Peer, names: &mut Names) -> Value {
     let mut fields = serde_json::Map::new();
-    super::names::peer(Some(peer), names, &mut |field, value| insert(&mut fields, field, value));
+    super::names::peer(Some(peer), names, &mut |field, value: FieldValue<'_>| insert(&mut fields, field, value));
     Value::Object(fields)
 }
 
@@ -378,7 +396,7 @@ fn insert(to: &mut serde_json::Map<String, Value>, field: fields::Field, value: 
 fn field_value(value: FieldValue<'_>) -> Value {
     match value {
         FieldValue::Null => Value::Null,
-        FieldValue::Text(text) => json!(text),
+        FieldValue::Text(text) | FieldValue::Word(text) => json!(text),
         FieldValue::Number(number) => json!(number),
         FieldValue::List(texts) => json!(texts),
         FieldValue::Address(address) => json!(address),

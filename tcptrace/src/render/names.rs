@@ -1,6 +1,6 @@
 //! The fields of events about processes: who owns a socket, where that process runs, and who is at the other end.
 
-use super::field::{Field, FieldValue, NO_CONTAINER, NO_PEER, NOT_READ, number};
+use super::field::{Emit, Field, FieldValue, NO_CONTAINER, NO_PEER, NOT_READ, number};
 use crate::{
     model::{
         event::{Event, Owner, Peer, Process},
@@ -8,40 +8,40 @@ use crate::{
         place::Place,
         processes::KnownProcess,
     },
-    render::field::FieldValue::{List, Null, Nulls, Number, Text},
+    render::field::FieldValue::{List, Null, Nulls, Number, Text, Word},
 };
 
 /// The fields of the owner, for which an unknown one has null.
 const OWNER: [Field; 5] = [Field::Pid, Field::Command, Field::Uid, Field::CgroupId, Field::Cgroup];
 
-/// Passes the fields of the owner and the peer to `emit`.
-pub(super) fn visit(event: &Event, names: &mut Names, emit: &mut impl FnMut(Field, FieldValue<'_>)) {
+/// Passes the fields of the owner and the peer.
+pub(super) fn visit(event: &Event, names: &mut Names, to: &mut impl Emit) {
     let owner = event.owner.as_ref();
     match owner {
         Some(owner) => {
-            emit(Field::Pid, Number(owner.pid.into()));
-            emit(Field::Command, Text(&owner.command.to_text()));
-            emit(Field::Uid, Number(owner.uid.into()));
-            emit(Field::CgroupId, Number(owner.cgroup));
-            emit(Field::Cgroup, names.cgroup(owner.cgroup).map_or(Null, Text));
+            to.emit(Field::Pid, Number(owner.pid.into()));
+            to.emit(Field::Command, Text(&owner.command.to_text()));
+            to.emit(Field::Uid, Number(owner.uid.into()));
+            to.emit(Field::CgroupId, Number(owner.cgroup));
+            to.emit(Field::Cgroup, names.cgroup(owner.cgroup).map_or(Null, Text));
         }
-        None => OWNER.into_iter().for_each(|field| emit(field, Null)),
+        None => OWNER.into_iter().for_each(|field| to.emit(field, Null)),
     }
-    emit(Field::OwnerSource, Text(owner.map_or("unknown", |owner| owner.source.name())));
+    to.emit(Field::OwnerSource, Word(owner.map_or("unknown", |owner| owner.source.name())));
     match &event.candidates {
-        Some(candidates) => emit(Field::OwnerCandidates, FieldValue::Json(&pids(candidates))),
-        None => emit(Field::OwnerCandidates, Null),
+        Some(candidates) => to.emit(Field::OwnerCandidates, FieldValue::Json(&pids(candidates))),
+        None => to.emit(Field::OwnerCandidates, Null),
     }
-    process(owner, names, emit);
-    peer(event.peer.as_ref(), names, emit);
+    process(owner, names, to);
+    peer(event.peer.as_ref(), names, to);
 }
 
 /// Passes what is known about a process beyond what the kernel reports with its sockets.
-pub(super) fn process(owner: Option<&Owner>, names: &mut Names, emit: &mut impl FnMut(Field, FieldValue<'_>)) {
-    emit(Field::User, owner.and_then(|owner| names.users.get(&owner.uid)).map_or(Null, |name| Text(name)));
+pub(super) fn process(owner: Option<&Owner>, names: &mut Names, to: &mut impl Emit) {
+    to.emit(Field::User, owner.and_then(|owner| names.users.get(&owner.uid)).map_or(Null, |name| Text(name)));
     let (known, runs_at) = owner.map_or((None, None), |owner| names.of(owner));
-    read(owner, known, emit);
-    place(runs_at, emit);
+    read(owner, known, to);
+    place(runs_at, to);
 }
 
 /// The PIDs of processes as an array of JSON.
@@ -50,57 +50,57 @@ fn pids(processes: &[Process]) -> Vec<u8> {
     format!("[{}]", pids.join(",")).into_bytes()
 }
 
-fn read(owner: Option<&Owner>, known: Option<&KnownProcess>, emit: &mut impl FnMut(Field, FieldValue<'_>)) {
+fn read(owner: Option<&Owner>, known: Option<&KnownProcess>, to: &mut impl Emit) {
     let Some((owner, names)) = owner.zip(known.and_then(|known| known.names.as_deref())) else {
-        return emit(Field::NsPid, Nulls(&NOT_READ));
+        return to.emit(Field::NsPid, Nulls(&NOT_READ));
     };
-    emit(Field::NsPid, number(names.ns_pid));
-    emit(Field::Executable, names.executable(owner.command).map_or(Null, Text));
-    emit(Field::Args, names.args(owner.command).map_or(Null, List));
-    emit(Field::ParentPid, number(names.parent.map(|(pid, _)| pid)));
+    to.emit(Field::NsPid, number(names.ns_pid));
+    to.emit(Field::Executable, names.executable(owner.command).map_or(Null, Text));
+    to.emit(Field::Args, names.args(owner.command).map_or(Null, List));
+    to.emit(Field::ParentPid, number(names.parent.map(|(pid, _)| pid)));
     match names.parent {
-        Some((_, command)) => emit(Field::ParentCommand, Text(&command.to_text())),
-        None => emit(Field::ParentCommand, Null),
+        Some((_, command)) => to.emit(Field::ParentCommand, Text(&command.to_text())),
+        None => to.emit(Field::ParentCommand, Null),
     }
 }
 
-fn place(place: Option<&Place>, emit: &mut impl FnMut(Field, FieldValue<'_>)) {
+fn place(place: Option<&Place>, to: &mut impl Emit) {
     let text = |name: fn(&Place) -> Option<&str>| place.and_then(name).map_or(Null, Text);
-    emit(Field::Unit, text(Place::unit_name));
+    to.emit(Field::Unit, text(Place::unit_name));
     if place.is_none_or(|place| place.container.is_none() && place.pod.is_none()) {
-        return emit(Field::ContainerId, Nulls(&NO_CONTAINER));
+        return to.emit(Field::ContainerId, Nulls(&NO_CONTAINER));
     }
-    emit(Field::ContainerId, text(Place::container_id));
-    emit(Field::ContainerName, text(Place::container_name));
-    emit(Field::ContainerImage, text(Place::image));
-    emit(Field::ContainerRuntime, text(|place| place.runtime()));
-    emit(Field::ContainerSource, text(Place::container_source));
-    emit(Field::PodUid, text(Place::pod_uid));
-    emit(Field::PodName, text(Place::pod_name));
-    emit(Field::PodNamespace, text(Place::pod_namespace));
-    emit(Field::PodContainer, text(Place::pod_container));
-    emit(Field::PodSource, text(Place::pod_source));
+    to.emit(Field::ContainerId, text(Place::container_id));
+    to.emit(Field::ContainerName, text(Place::container_name));
+    to.emit(Field::ContainerImage, text(Place::image));
+    to.emit(Field::ContainerRuntime, text(|place| place.runtime()));
+    to.emit(Field::ContainerSource, text(Place::container_source));
+    to.emit(Field::PodUid, text(Place::pod_uid));
+    to.emit(Field::PodName, text(Place::pod_name));
+    to.emit(Field::PodNamespace, text(Place::pod_namespace));
+    to.emit(Field::PodContainer, text(Place::pod_container));
+    to.emit(Field::PodSource, text(Place::pod_source));
 }
 
 /// Passes the process at the other end.
-pub(super) fn peer(peer: Option<&Peer>, names: &mut Names, emit: &mut impl FnMut(Field, FieldValue<'_>)) {
+pub(super) fn peer(peer: Option<&Peer>, names: &mut Names, to: &mut impl Emit) {
     let Some(Peer { owner, source }) = peer else {
-        emit(Field::PeerPid, Nulls(&NO_PEER));
-        return emit(Field::PeerSource, Text("unknown"));
+        to.emit(Field::PeerPid, Nulls(&NO_PEER));
+        return to.emit(Field::PeerSource, Word("unknown"));
     };
     let (known, place) = names.of(owner);
     let text = |name: fn(&Place) -> Option<&str>| place.and_then(name).map_or(Null, Text);
-    emit(Field::PeerPid, Number(owner.pid.into()));
-    emit(Field::PeerCommand, Text(&owner.command.to_text()));
-    emit(Field::PeerUid, Number(owner.uid.into()));
+    to.emit(Field::PeerPid, Number(owner.pid.into()));
+    to.emit(Field::PeerCommand, Text(&owner.command.to_text()));
+    to.emit(Field::PeerUid, Number(owner.uid.into()));
     let executable = known.and_then(|known| known.executable(owner.command));
-    emit(Field::PeerExecutable, executable.map_or(Null, Text));
-    emit(Field::PeerUnit, text(Place::unit_name));
-    emit(Field::PeerContainerId, text(Place::container_id));
-    emit(Field::PeerContainerName, text(Place::container_name));
-    emit(Field::PeerPodUid, text(Place::pod_uid));
-    emit(Field::PeerPodName, text(Place::pod_name));
-    emit(Field::PeerPodNamespace, text(Place::pod_namespace));
-    emit(Field::PeerOwnerSource, Text(owner.source.name()));
-    emit(Field::PeerSource, Text(source.name()));
+    to.emit(Field::PeerExecutable, executable.map_or(Null, Text));
+    to.emit(Field::PeerUnit, text(Place::unit_name));
+    to.emit(Field::PeerContainerId, text(Place::container_id));
+    to.emit(Field::PeerContainerName, text(Place::container_name));
+    to.emit(Field::PeerPodUid, text(Place::pod_uid));
+    to.emit(Field::PeerPodName, text(Place::pod_name));
+    to.emit(Field::PeerPodNamespace, text(Place::pod_namespace));
+    to.emit(Field::PeerOwnerSource, Word(owner.source.name()));
+    to.emit(Field::PeerSource, Word(source.name()));
 }

@@ -2,10 +2,8 @@
 
 use bytes::BytesMut;
 use tcptrace::{
-    commands::rates::{
-        meter::{Meter, Reading, Round},
-        render::{RatesRenderer, RatesText},
-    },
+    analysis::rates::meter::{Meter, Reading, Round},
+    commands::rates::render::{RatesRenderer, RatesText},
     model::{screen::Screen, skipped::Skipped},
     render::{csv::Csv, json::Json},
 };

@@ -1,9 +1,11 @@
-//! Recordings of each version of the format stay readable: `recordings/v1` was written once, and is never written anew.
+//! Recordings of each version of the format stay readable: each file in `recordings/` was written once, and is never written
+//! anew.
 //! Where it is no longer read, or says something else, the format has changed and needs another version.
 
 use std::{borrow::Cow, env, fs, path::PathBuf, sync::Arc};
 
 use tcptrace::{
+    analysis::rates::meter::{Counter, Reading, Round},
     model::{
         decode::split,
         keyed::Addresses,
@@ -15,13 +17,13 @@ use tcptrace::{
     pipeline::{
         input::{CounterReading, Input, ListingKind},
         recording::{
-            Error,
+            Error, FORMAT_VERSION,
             chunk::Compressor,
             encoder::{Encoder, NameLog},
             frames::{Frame, visit},
             header::Header,
             index::Index,
-            reader::{End, Reader},
+            reader::{self, End},
         },
         settings::SessionSettings,
     },
@@ -46,8 +48,8 @@ pub(crate) const RECORDED: &str = "recording_";
 
 const WALL: WallOffset = WallOffset(1_772_597_167_250_000_000);
 
-fn file() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/recordings/v1"))
+fn file(version: u16) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/recordings")).join(format!("v{version}"))
 }
 
 /// One input of each kind.
@@ -123,6 +125,7 @@ fn write() -> Vec<u8> {
         polls: true,
         max_sockets: 1000,
         findings: true,
+        settings: vec![("net.ipv4.tcp_sack".to_owned(), "1".to_owned())],
         ..Header::default()
     };
     let mut names = context().names;
@@ -140,6 +143,8 @@ fn write() -> Vec<u8> {
         encoder.add(&Input::Record(record.unwrap()), &mut names);
     }
     encoder.lose(9);
+    let reading = Reading { counters: [Some(7); Counter::ALL.len()], ..Reading::default() };
+    encoder.sample(&Round { mono_ns: now_ns, readings: [(listing::BLUE, reading)].into(), ..Round::default() });
     after.iter().for_each(|input| encoder.add(input, &mut names));
     cut(&mut encoder, &mut bytes);
     let end = bytes.len() as u64;
@@ -149,13 +154,22 @@ fn write() -> Vec<u8> {
 }
 
 #[test]
-fn version_1_is_read() {
-    if env::var_os("TCPTRACE_BLESS").is_some() && !file().exists() {
-        fs::write(file(), write()).unwrap();
+fn each_version_is_read() {
+    let newest = file(FORMAT_VERSION);
+    if env::var_os("TCPTRACE_BLESS").is_some() && !newest.exists() {
+        fs::write(newest, write()).unwrap();
     }
-    let bytes = fs::read(file()).unwrap();
-    let mut reader = Reader::new(bytes.as_slice()).unwrap();
+    let files = (1..=FORMAT_VERSION).map(|version| (format!("{RECORDED}v{version}.json"), read(version)));
+    compare(&files.collect::<Vec<_>>(), |name| name.starts_with(RECORDED));
+}
+
+/// What a recording of this version says.
+fn read(version: u16) -> String {
+    let bytes = fs::read(file(version)).unwrap();
+    let mut reader = reader::Reader::new(bytes.as_slice()).unwrap();
     assert_eq!((reader.header.tcptrace.as_str(), reader.header.max_sockets), ("0.1.0", 1000));
+    let has_samples = version > 1;
+    assert_eq!(reader.header.settings.len(), usize::from(has_samples));
     let mut session = session(SessionSettings { polls: true, ..settings() }, json());
     let (mut frames, mut lost) = (Vec::new(), 0);
     while let Some(chunk) = reader.next_chunk() {
@@ -164,6 +178,7 @@ fn version_1_is_read() {
                 Frame::Input(input) => _ = session.apply(input),
                 Frame::Lost(inputs) => lost += inputs,
                 Frame::Owner(owner) => _ = session.context.names.processes.is_settled(owner),
+                Frame::Sample(round) => assert_eq!(round.readings[&listing::BLUE].counters[0], Some(7)),
                 Frame::Cgroup(..) | Frame::Refused(..) => {}
             }
             frames.push(format!("{frame:?}").split(['(', ' ']).take(2).collect::<Vec<_>>().join(" "));
@@ -190,7 +205,8 @@ fn version_1_is_read() {
     ] {
         assert!(frames.iter().any(|frame| frame.starts_with(kind)), "{kind}: {frames:?}");
     }
+    assert_eq!(frames.iter().any(|frame| frame.starts_with("Sample")), has_samples);
     let text = output(&mut session);
     assert!(text.contains("FIN_WAIT2") && text.lines().count() > 5, "{text}");
-    compare(&[(format!("{RECORDED}v1.json"), text)], |name| name.starts_with(RECORDED));
+    text
 }

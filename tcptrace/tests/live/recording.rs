@@ -25,6 +25,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("the minutes around a finding are kept", around_a_finding),
     ("what a filter rejects is not recorded", filtered),
     ("links are not followed and nobody else reads", private),
+    ("rates of a recording are what was done", rates),
 ];
 
 /// What a replay prints, as another user would run it.
@@ -212,6 +213,31 @@ fn segments() {
     assert!(!stderr.contains("missing") && !stderr.contains("cut off"), "{stderr}");
     assert!(replayed.lines().filter(|line| line.contains(r#""new_state":"SYN_SENT""#)).count() >= 40, "{replayed}");
     assert_same(&fs::read_to_string(&json).unwrap(), &replayed);
+}
+
+fn rates() {
+    let netns = enter_new_netns().to_string();
+    let folder = Folder::new("recorded-rates");
+    let file = folder.file("r");
+    let tracer = Tracer::start(&["--record", &file]);
+    std::thread::sleep(Duration::from_millis(500)); // the first sample is asked for at the start
+    connections(20);
+    assert!(std::net::TcpStream::connect((LOCALHOST, 1)).is_err());
+    settle();
+    assert!(tracer.stop().status.success());
+    let sum = |flags: &[&str], field: &str| {
+        let (json, stderr, code) = replay(&file, &[&["rates", "-f", "json"], flags].concat());
+        assert_eq!(code, Some(0), "{stderr}");
+        let lines = json.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        lines.map(|line| line[field].as_u64().unwrap()).sum::<u64>()
+    };
+    let here = ["--netns", netns.as_str()];
+    assert_eq!((sum(&here, "active_opens"), sum(&here, "passive_opens"), sum(&here, "attempt_fails")), (21, 20, 1));
+    assert!(sum(&[], "active_opens") >= 21, "all namespaces");
+    let hourly = [&here[..], &["--interval", "1h"]].concat();
+    assert_eq!((sum(&hourly, "active_opens"), sum(&hourly, "namespaces")), (21, 1), "one line, of less than an hour");
+    let (text, stderr, code) = replay(&file, &["rates", "--netns", "no-such"]);
+    assert_eq!((text.as_str(), code), ("", Some(1)), "{stderr}");
 }
 
 fn filtered() {

@@ -11,7 +11,7 @@ use crate::{
             filters::{FilterArgs, ListingArgs},
             recording::record_size,
             trace::TraceArgs,
-            views::{SocketsArgs, StoryArgs, StuckArgs, TopArgs},
+            views::{RatesArgs, SocketsArgs, StoryArgs, StuckArgs, TopArgs},
         },
         findings::FindingArgs,
         parse::severity,
@@ -163,6 +163,8 @@ pub enum ReplayView {
     Stuck(Box<StuckArgs>),
     /// The sockets that existed at the end, or at --at
     Sockets(Box<SocketsArgs>),
+    /// The kernel's TCP counters as rates per second
+    Rates(Box<RatesArgs>),
     /// Single connections, from their first event to their end
     Story(Box<StoryArgs>),
     /// Everything on one screen, with a time line

@@ -27,6 +27,7 @@ use crate::{
         hooks::{Hook, Hooks},
         judge::{self, Facts, checks},
         machine::{Machine, Types},
+        settings,
         sysctl::Sysctls,
     },
     listing::netns::{self, EnterError},
@@ -136,6 +137,14 @@ fn names_of_tcp() -> Vec<String> {
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     let of_tcp = names.filter(|name| name.starts_with("tcp_") || name.starts_with("ip_local_"));
     of_tcp.map(|name| format!("net.ipv4.{name}")).chain(["net.core.somaxconn".to_owned()]).collect()
+}
+
+/// The TCP settings of the thread's network namespace that are checked, as names and values: others hold secrets
+/// (`tcp_fastopen_key`).
+pub(crate) fn tcp_settings() -> Vec<(String, String)> {
+    let mut sysctls = Sysctls::default();
+    add_sysctls(&mut sysctls, settings::names());
+    sysctls.values.into_iter().map(|(name, value)| (name, value.trim().to_owned())).collect()
 }
 
 /// The first reason why this machine cannot be traced (see [`judge::obstacle`]). Of BTF it only checks the existence; if

@@ -18,7 +18,7 @@ pub struct Sysctls {
 }
 
 /// The full name; a name without a dot is below `net.ipv4`.
-fn whole(name: &str) -> String {
+pub(super) fn whole(name: &str) -> String {
     if name.contains('.') { name.to_owned() } else { format!("net.ipv4.{name}") }
 }
 

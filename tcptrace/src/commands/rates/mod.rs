@@ -1,8 +1,5 @@
-//! `tcptrace rates`: the kernel's TCP counters as rates per second. `sample.rs` reads them, `reading.rs` parses them,
-//! `meter.rs` computes the differences.
+//! `tcptrace rates`: the kernel's TCP counters as rates per second. `sample.rs` reads them.
 
-pub mod meter;
-pub(crate) mod reading;
 pub mod render;
 pub mod sample;
 
@@ -12,6 +9,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::{
+    analysis::rates::meter::Meter,
     cli::{
         args::{RatesArgs, values::Format},
         outputs::OutputSpec,
@@ -20,7 +18,6 @@ use crate::{
     commands::{
         delivery,
         rates::{
-            meter::Meter,
             render::{RatesRenderer, RatesText},
             sample::Sampler,
         },
@@ -101,7 +98,7 @@ async fn measure(
     Ok(())
 }
 
-fn renderer(args: &RatesArgs, spec: &OutputSpec) -> RatesRenderer {
+pub(super) fn renderer(args: &RatesArgs, spec: &OutputSpec) -> RatesRenderer {
     match args.output.format_of(spec) {
         Format::Json => RatesRenderer::Json(Json::default()),
         Format::Csv => RatesRenderer::Csv(Csv::default()),

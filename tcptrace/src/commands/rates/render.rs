@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 
 use crate::{
-    commands::rates::meter::{Counter, Gauge, Rates},
+    analysis::rates::meter::{Counter, Gauge, Rates},
     model::{screen::Screen, time::WallOffset},
     render::{
         FieldValue,

@@ -5,7 +5,7 @@ use std::{fs, io, panic::resume_unwind, thread, time::Instant};
 use thiserror::Error;
 
 use crate::{
-    commands::rates::meter::{Reading, Round},
+    analysis::rates::meter::{Reading, Round},
     listing::{
         chosen_netns::ChosenNetns,
         netns::{self, EnterError, Netns},

@@ -3,6 +3,7 @@
 pub(super) mod files;
 mod names;
 pub(super) mod player;
+mod rates;
 mod sockets;
 mod top;
 
@@ -44,14 +45,8 @@ const FOUND: u8 = 3;
 pub(crate) fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     let ReplayArgs { file, view, from, to, at, speed, trace } = args;
     let view = view.unwrap_or(ReplayView::Events(trace));
-    if let ReplayView::Events(trace) = &view
-        && trace.filter.words == ["rates"]
-    {
-        let message = "rates reads counters that no recording has: use summary, with --interval 1s for one each second";
-        exit(settings::usage_error(message));
-    }
     messages::start(Form::Plain, if is_quiet(&view) { Level::Warn } else { Level::Info })?;
-    let failed = |error: anyhow::Error| anyhow!("cannot replay {}: {error:#}", file.display());
+    let failed = |error: anyhow::Error| anyhow!("cannot replay {}: {}", file.display(), messages::with_causes(&error));
     let recording = Rc::new(Recording::open(&file).map_err(failed)?);
     if let (ReplayView::Events(_) | ReplayView::Story(_), Some(_)) = (&view, &at) {
         bail!("--at shows a state: use it with sockets, stuck or summary, or give --from and --to");
@@ -62,6 +57,11 @@ pub(crate) fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
         && from_ns > to_ns
     {
         bail!("--from is later than --to");
+    }
+    if let ReplayView::Rates(args) = &view {
+        let netns = args.netns.as_ref().map(|choice| inode(choice, &recording)).transpose()?;
+        rates::show(args, &recording, netns, window, at.is_some()).map_err(failed)?;
+        return Ok(ExitCode::SUCCESS);
     }
     if let ReplayView::Top(args) = &view {
         let stop = Stop::new(false)?; // signals end the screen
@@ -76,7 +76,7 @@ pub(crate) fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     }
     let mut settings = settings(&view, &recording)?;
     match view {
-        ReplayView::Top(_) => Ok(ExitCode::SUCCESS), // shown above
+        ReplayView::Rates(_) | ReplayView::Top(_) => Ok(ExitCode::SUCCESS), // shown above
         ReplayView::Events(_) | ReplayView::Summary(_) => {
             Player::start(settings, recording, window)?.play()?;
             Ok(ExitCode::SUCCESS)
@@ -113,6 +113,7 @@ fn is_quiet(view: &ReplayView) -> bool {
         ReplayView::Events(trace) | ReplayView::Summary(trace) => trace.output.quiet,
         ReplayView::Stuck(args) => args.output.quiet,
         ReplayView::Story(args) => args.output.quiet,
+        ReplayView::Rates(args) => args.output.quiet,
         ReplayView::Sockets(_) | ReplayView::Top(_) => false,
     }
 }
@@ -140,6 +141,7 @@ fn settings(view: &ReplayView, recording: &Recording) -> anyhow::Result<Settings
             let netns = args.netns.take();
             (usage(Settings::from_story_args(&args)), netns)
         }
+        ReplayView::Rates(_) => usage_of(&Args::parse_trace()?, |trace| Settings::from_args(trace)), // needs none
         ReplayView::Sockets(args) => {
             let mut trace = Box::new(Args::parse_trace()?);
             trace.filter = args.filter.clone();

@@ -218,6 +218,7 @@ impl Player {
             Frame::Owner(owner) => _ = self.session.context.names.processes.is_settled(&owner),
             Frame::Refused(pid, start) => self.known.borrow_mut().refuse((pid, start)),
             Frame::Lost(inputs) => self.lost += inputs,
+            Frame::Sample(_) => {}
             Frame::Input(Input::Process(question, answer)) if !self.with_args => {
                 let mut answer = answer.into_owned();
                 answer.names = answer.names.map(|names| ProcessNames { args: None, ..names });

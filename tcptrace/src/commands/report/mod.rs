@@ -15,6 +15,7 @@ use crate::{
         terminal::exit,
     },
     commands::{
+        doctor::{check::Check, settings::of_recording},
         replay::{
             files::Recording,
             player::{Player, Window},
@@ -28,7 +29,7 @@ use crate::{
         recording::anonymize::Anonymizer,
         route::{Renderer, Route},
     },
-    render::html::Page,
+    render::html::{HostSetting, Page},
     sys::files,
 };
 
@@ -47,7 +48,8 @@ pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
         )));
     }
     let file = &args.file;
-    let failed = |error: anyhow::Error| anyhow!("cannot report on {}: {error:#}", file.display());
+    let failed =
+        |error: anyhow::Error| anyhow!("cannot report on {}: {}", file.display(), messages::with_causes(&error));
     let recording = Recording::open(file).map_err(failed)?;
     let time = |when| recording.resolve(when).map_err(failed);
     let window =
@@ -62,6 +64,7 @@ pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
         is_anonymous: args.anonymize,
         is_filtered: session.selection != Default::default() || session.rest.is_some(),
         is_part: window.from_ns.is_some() || window.to_ns.is_some(),
+        settings: host_settings(&recording),
     };
     let route = Route::new(Renderer::Page(Box::default(), page), RecordFilter::default());
     (settings.outputs, settings.routes) = (Vec::new(), vec![route]);
@@ -85,6 +88,18 @@ fn bytes(settings: Settings, recording: Recording, window: Window, is_anonymous:
     player.session.flaws(&flaws);
     player.session.end(now_ns, &reason, &[]);
     Ok(player.session.take().flat_map(|records| records.bytes().to_vec()).collect())
+}
+
+/// The TCP settings of the machine, with what doctor says about them.
+fn host_settings(recording: &Recording) -> Vec<HostSetting> {
+    let checks = of_recording(&recording.header.settings).into_iter();
+    let setting = |check: Check| HostSetting {
+        harm: check.status.is_finding().then_some(check.consequence),
+        name: check.title,
+        value: check.value.unwrap_or_default(),
+        meaning: check.meaning,
+    };
+    checks.map(setting).collect()
 }
 
 /// The first filter by a name or an address.

@@ -246,7 +246,7 @@ fn of_field(wanted: SocketField, row: &Row<'_>, listing: &Listing<'_>) -> Option
             found = match value {
                 FieldValue::Null | FieldValue::Nulls(_) | FieldValue::Json(_) => None,
                 FieldValue::List(words) => Some(Value::Text(words.join(" "))),
-                FieldValue::Text(text) => Some(Value::Text(text.to_owned())),
+                FieldValue::Text(text) | FieldValue::Word(text) => Some(Value::Text(text.to_owned())),
                 FieldValue::Number(number) | FieldValue::Pointer(number) => Some(Value::Number(number)),
                 FieldValue::Time(ns) => Some(Value::Number(ns as u64)),
                 FieldValue::Address(address) => Some(Value::Address(address, 0)),

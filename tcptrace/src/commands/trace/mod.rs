@@ -120,6 +120,8 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
     let watched = settings.recording.as_ref().and_then(|recording| recording.on_finding);
     settings.session.owner_unchecked = probes.owner_unchecked;
     let recorder = log.map(|log| recording::start(&settings, &context, netns_alias, start_ns, log)).transpose()?;
+    let sampling = settings.recording.as_ref().map(|_| recording::Sampling::start(settings.netns.clone()));
+    let sampling = sampling.transpose().map_err(no_thread)?;
     let (server, queries) = serve(settings.server)?;
     let pushes = pushes(&settings.outputs).then_some(settings.metrics_every);
     let mut run = Run {
@@ -133,6 +135,7 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
         session: Session::new(settings.session, settings.routes, context, start_ns),
         outputs,
         recorder: recorder.flatten(),
+        sampling,
         worker: ListingWorker::start(move || lister).map_err(no_thread)?,
         names: reader,
         threads: Threads::default(),

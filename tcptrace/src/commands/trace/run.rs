@@ -18,7 +18,7 @@ use tokio::{
 
 use super::threads::Threads;
 use crate::{
-    analysis::metrics,
+    analysis::{metrics, rates::meter::Round},
     bpf::{
         iterators::Iterators,
         probes::{KernelCounters, ListenerTable},
@@ -33,6 +33,7 @@ use crate::{
             names::{self, Answer, NameReader},
             purpose::Purpose,
             ready_file::ReadyFile,
+            recording::{SAMPLER, Sampling},
             threads,
         },
     },
@@ -104,6 +105,8 @@ pub(crate) struct Run {
     pub(super) outputs: Outputs,
     /// Records the run.
     pub(super) recorder: Option<Recorder>,
+    /// Samples the kernel's counters for it.
+    pub(super) sampling: Option<Sampling>,
     pub(super) worker: ListingWorker,
     /// Reads processes from `/proc`.
     pub(super) names: NameReader,
@@ -172,9 +175,10 @@ impl Run {
                 () = due(&mut summaries) => LoopEvent::SummaryDue,
                 answer = self.worker.next_result() => LoopEvent::Listed(Box::new(answer)),
                 answer = self.names.next() => LoopEvent::Named(answer),
+                round = sampled(&mut self.sampling) => LoopEvent::Sampled(round),
+                _ = checks.tick() => LoopEvent::CheckDue, // also while there are always more events
                 () = std::future::ready(()), if more => LoopEvent::Events,
                 _ = read.tick() => LoopEvent::Events,
-                _ = checks.tick() => LoopEvent::CheckDue,
                 () = due(&mut polls) => LoopEvent::PollDue,
                 () = due(&mut evaluations) => LoopEvent::EvaluationDue,
                 () = due(&mut pushes) => LoopEvent::PushDue,
@@ -213,6 +217,7 @@ impl Run {
                     self.service.reloaded();
                 }
                 LoopEvent::CheckDue => {
+                    self.sampling.iter_mut().for_each(Sampling::ask_if_due);
                     self.check_threads()?;
                     let broken = self.threads.broken();
                     let status = broken.clone().unwrap_or_else(|| losses_line(&self.session.losses));
@@ -227,6 +232,7 @@ impl Run {
                         self.request_listing(Purpose::Namespace);
                     }
                 }
+                LoopEvent::Sampled(round) => self.record_sample(round.as_ref()),
                 LoopEvent::RefreshDue => self.refresh(),
                 LoopEvent::KeyPressed => {
                     if self.take_keys().is_break() {
@@ -317,7 +323,7 @@ impl Run {
 
     /// Checks the threads, and replaces those that hang or have died.
     fn check_threads(&mut self) -> Result<(), Error> {
-        self.threads.check(&self.outputs, &["listing", "http", names::THREAD, names::RESOLVER])?;
+        self.threads.check(&self.outputs, &["listing", "http", names::THREAD, names::RESOLVER, SAMPLER])?;
         if self.names.is_broken() {
             self.threads.replace(names::THREAD)?;
             self.names.replace(&mut self.session.context.names).map_err(no_thread)?;
@@ -356,6 +362,21 @@ impl Run {
             }
         }
         wants_listing
+    }
+
+    fn record_sample(&mut self, round: Option<&Round>) {
+        if let Some((recorder, round)) = self.recorder.as_mut().zip(round) {
+            recorder.sample(round);
+        }
+    }
+
+    /// Rates of a recording cover all of it.
+    async fn sample_at_the_end(&mut self) {
+        let Some(sampling) = &mut self.sampling else { return };
+        sampling.ask();
+        if let Ok(round) = timeout_at(Instant::now() + NAMED_WITHIN, sampling.next()).await {
+            self.record_sample(round.as_ref());
+        }
     }
 
     fn recording_wants_listing(&self) -> bool {
@@ -431,6 +452,7 @@ impl Run {
         let now_ns = now_ns();
         self.apply(&Input::Evaluated(now_ns));
         self.await_names(now_ns).await;
+        self.sample_at_the_end().await;
         self.apply(&Input::Finished(now_ns));
         self.apply(&Input::Ended(reason.into()));
         self.outputs.push(self.session.take());
@@ -461,6 +483,7 @@ pub(crate) enum LoopEvent {
     PushDue,
     Queried(Query),
     Named(Answer),
+    Sampled(Option<Round>),
     SummaryDue,
     CheckDue,
     PollDue,
@@ -480,6 +503,14 @@ pub(crate) fn worker(rings: Rings) -> Result<AsyncFd<Rings>, Error> {
 async fn woken(screen: &mut Option<Screen>) {
     match screen {
         Some(screen) => screen.woken().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next sample of the kernel's counters, or never.
+async fn sampled(sampling: &mut Option<Sampling>) -> Option<Round> {
+    match sampling {
+        Some(sampling) => sampling.next().await,
         None => std::future::pending().await,
     }
 }

@@ -21,6 +21,7 @@ use std::{
 pub use self::{names::segments, settings::RecorderSettings};
 use self::{segments::Segments, settings::SEGMENTS};
 use crate::{
+    analysis::rates::meter::Round,
     model::{keyed::Addresses, names::Names},
     outputs::messages::{info, warn},
     pipeline::{
@@ -161,6 +162,11 @@ impl Recorder {
         if self.encoder.is_full() {
             self.cut(self.written_ns);
         }
+    }
+
+    /// Records a sample of the kernel's counters.
+    pub fn sample(&mut self, round: &Round) {
+        self.encoder.sample(round);
     }
 
     /// Keeps the recording around a finding that was noticed just now.

@@ -77,6 +77,7 @@ impl Anonymizer {
             Frame::Owner(owner) => Frame::Owner(self.owner(owner)),
             Frame::Refused(pid, start) => Frame::Refused(pid, start),
             Frame::Lost(inputs) => Frame::Lost(inputs),
+            Frame::Sample(round) => Frame::Sample(round),
         }
     }
 

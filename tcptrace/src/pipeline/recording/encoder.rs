@@ -10,6 +10,7 @@ use super::{
     frames::{Frame, Frames},
 };
 use crate::{
+    analysis::rates::meter::Round,
     model::{
         event::{Command, Owner, OwnerSource, StartTicks},
         holders::Holder,
@@ -228,6 +229,12 @@ impl Encoder {
             self.times = (time_ns, time_ns);
         }
         self.times = (self.times.0.min(time_ns), self.times.1.max(time_ns));
+    }
+
+    /// Adds a sample of the kernel's counters.
+    pub fn sample(&mut self, round: &Round) {
+        self.at(round.mono_ns);
+        self.frame(&Frame::Sample(Cow::Borrowed(round)));
     }
 
     /// True if a chunk is full.

@@ -7,10 +7,13 @@
 //! A step is a number. An even one stands for as many records as half of it; an odd one for a frame of as many bytes as
 //! half of it, which follow. Records are kept apart from the rest because zstd finds more in them so.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::Error;
 use crate::{
+    analysis::rates::meter::Round,
     model::{
         decode::split,
         event::{Owner, StartTicks},
@@ -32,6 +35,8 @@ pub enum Frame<'a> {
     Refused(u32, Option<StartTicks>),
     /// This many inputs before this one were not recorded, because the disk was too slow.
     Lost(u64),
+    /// The kernel's TCP counters at a time. Since version 2.
+    Sample(Cow<'a, Round>),
 }
 
 /// Collects the content of a chunk.

@@ -44,13 +44,18 @@ pub struct Header {
     pub findings: bool,
     /// Time between two summaries of the run, in ns.
     pub interval_ns: Option<u64>,
+    /// TCP settings of the run's own network namespace when it began, by name. They stand behind all other fields, and not in
+    /// files of version 1.
+    #[serde(skip)]
+    pub settings: Vec<(String, String)>,
 }
 
 impl Header {
     /// The bytes with which a file begins.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let body = postcard::to_stdvec(self).unwrap_or_default(); // memory takes all
+        let mut body = postcard::to_stdvec(self).unwrap_or_default(); // memory takes all
+        body.extend(postcard::to_stdvec(&self.settings).unwrap_or_default());
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
         bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
@@ -72,7 +77,7 @@ impl Header {
         }
         let [v0, v1, l0, l1, l2, l3, c0, c1, c2, c3] = <[u8; 10]>::try_from(rest).map_err(|_| Error::Header)?;
         let version = u16::from_le_bytes([v0, v1]);
-        if version != FORMAT_VERSION {
+        if !(1..=FORMAT_VERSION).contains(&version) {
             return Err(Error::Version(version));
         }
         let len = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
@@ -84,7 +89,10 @@ impl Header {
         if crc32c::crc32c(&body) != u32::from_le_bytes([c0, c1, c2, c3]) {
             return Err(Error::Header);
         }
-        let header: Self = postcard::from_bytes(&body).map_err(|_| Error::Header)?;
+        let (mut header, rest) = postcard::take_from_bytes::<Self>(&body).map_err(|_| Error::Header)?;
+        if version > 1 {
+            header.settings = postcard::from_bytes(rest).map_err(|_| Error::Header)?;
+        }
         if header.wire != WIRE_VERSION {
             return Err(Error::WireVersion(header.wire));
         }

@@ -17,8 +17,8 @@ use thiserror::Error;
 
 /// The first bytes of each file. The first one is no ASCII, so that nothing takes it for text.
 pub const MAGIC: [u8; 8] = *b"\x89tcptr\r\n";
-/// Version of the format that is written, and the only one that is read so far.
-pub const FORMAT_VERSION: u16 = 1;
+/// Version of the format that is written. Those before it are read, too: 1 has no samples of counters, and no settings.
+pub const FORMAT_VERSION: u16 = 2;
 
 /// Why a recording cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -26,7 +26,9 @@ pub const FORMAT_VERSION: u16 = 1;
 pub enum Error {
     #[error("it is no recording of tcptrace")]
     NoRecording,
-    #[error("it has version {0} of the format, and this tcptrace reads version {FORMAT_VERSION}: use a newer tcptrace")]
+    #[error(
+        "it has version {0} of the format, and this tcptrace reads up to version {FORMAT_VERSION}: use a newer tcptrace"
+    )]
     Version(u16),
     #[error("its header is damaged")]
     Header,

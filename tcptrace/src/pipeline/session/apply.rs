@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Approximate size of the pieces in which output is passed on.
-pub const PIECE_BYTES: usize = 64 * 1024;
+pub const PIECE_BYTES: usize = 256 * 1024;
 
 impl Session {
     /// Writes and counts nothing from now on, until [`Session::unmute`].

@@ -20,7 +20,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use self::options::Page;
+pub use self::options::{HostSetting, Page};
 
 use bytes::BytesMut;
 
@@ -41,6 +41,6 @@ pub fn write(to: &mut BytesMut, all: &Postmortem, page: &Page, context: &mut Con
     heat::write(&mut html, &all.latencies);
     ladders::write(&mut html, all, &ladders, &words, context);
     processes::write(&mut html, all, report, context);
-    settings::write(&mut html, all, context);
+    settings::write(&mut html, all, page, context);
     page::foot(&mut html, page);
 }

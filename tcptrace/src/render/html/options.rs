@@ -11,4 +11,19 @@ pub struct Page {
     pub is_filtered: bool,
     /// True if only a part of the time was chosen.
     pub is_part: bool,
+    /// TCP settings of the network namespace in which tcptrace ran, as they were when the recording began.
+    pub settings: Vec<HostSetting>,
+}
+
+/// A TCP setting.
+#[derive(Clone, Debug)]
+pub struct HostSetting {
+    /// Its name; without a dot, below `net.ipv4`.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// What it is for.
+    pub meaning: &'static str,
+    /// Why the value is harmful, if it is.
+    pub harm: Option<String>,
 }

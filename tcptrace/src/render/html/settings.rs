@@ -1,6 +1,9 @@
 //! The TCP settings of the network namespaces, as the listings of the run have read them.
 
-use super::writer::Html;
+use super::{
+    options::{HostSetting, Page},
+    writer::Html,
+};
 use crate::{
     analysis::postmortem::Postmortem,
     model::namespace::NetSettings,
@@ -8,9 +11,9 @@ use crate::{
 };
 
 /// Writes the section.
-pub(super) fn write(html: &mut Html<'_>, all: &Postmortem, context: &Context) {
+pub(super) fn write(html: &mut Html<'_>, all: &Postmortem, page: &Page, context: &Context) {
     html.section("settings", "TCP settings");
-    if all.settings.is_empty() {
+    if all.settings.is_empty() && page.settings.is_empty() {
         html.raw("<p>Not recorded.</p></section>\n");
         return;
     }
@@ -35,7 +38,29 @@ pub(super) fn write(html: &mut Html<'_>, all: &Postmortem, context: &Context) {
         }
         html.end_table();
     }
+    host(html, page);
     html.raw("</section>\n");
+}
+
+/// The other settings of the network namespace in which tcptrace ran; those of the table above are not repeated.
+fn host(html: &mut Html<'_>, page: &Page) {
+    let above = rows(&NetSettings::default()).map(|(name, ..)| name);
+    let is_above = |name: &str| above.iter().any(|known| known.strip_prefix("net.ipv4.").unwrap_or(known) == name);
+    let rest: Vec<_> =
+        page.settings.iter().filter(|setting| setting.harm.is_some() || !is_above(&setting.name)).collect();
+    if rest.is_empty() {
+        return;
+    }
+    html.table("Where tcptrace ran, when the recording began", &["Setting", "#Value", "Meaning"]);
+    for HostSetting { name, value, meaning, harm } in rest {
+        html.raw("<tr><th scope=\"row\"><code>").text(name).raw("</code></th><td class=\"n\">").text(value);
+        html.raw("</td><td>").raw(meaning);
+        if let Some(harm) = harm {
+            html.raw(". <strong>").text(harm).raw("</strong>");
+        }
+        html.raw("</td></tr>\n");
+    }
+    html.end_table();
 }
 
 type Row = (&'static str, Option<String>, &'static str);

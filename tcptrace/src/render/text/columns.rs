@@ -18,7 +18,7 @@ use crate::{
     render::{
         context::Context,
         csv::cell,
-        fields::{self, Field},
+        fields::{self, Field, FieldValue},
         text::{
             clock::Clock,
             words::{headline, names_note, note, time_in_old},
@@ -330,7 +330,7 @@ fn number(to: &mut BytesMut, number: u32) {
 /// Writes a field as CSV has it, `-` if it is not known.
 fn field(to: &mut BytesMut, wanted: Field, event: &Event, context: &mut Context) {
     let (mut text, mut time) = (Vec::new(), WallFormat::rfc3339());
-    fields::visit(event, context, |field, value| {
+    fields::visit(event, context, &mut |field, value: FieldValue<'_>| {
         if field == wanted {
             cell(&mut text, value, &mut time);
         }

@@ -7,7 +7,7 @@ mod behaviour;
 mod limits;
 mod times;
 
-use super::sysctl::{HOST_WIDE, Sysctls};
+use super::sysctl::{HOST_WIDE, Sysctls, whole};
 use crate::{
     cli::args::Area,
     commands::doctor::check::{Check, Status, Subject, Verdict},
@@ -63,6 +63,17 @@ fn all() -> impl Iterator<Item = &'static Setting> {
 pub(super) fn checks(sysctls: &Sysctls) -> Vec<Check> {
     let gone = |setting: &&Setting| setting.id == behaviour::TW_RECYCLE && !sysctls.has(setting.id);
     all().filter(|setting| !gone(setting)).map(|setting| setting.check(sysctls)).collect()
+}
+
+/// Full names of the settings that are checked.
+pub(super) fn names() -> impl Iterator<Item = String> {
+    all().flat_map(|setting| setting.shown).map(|name| whole(name))
+}
+
+/// The checks of settings that were read earlier, by full names. The memory of that machine is not known.
+pub(crate) fn of_recording(values: &[(String, String)]) -> Vec<Check> {
+    let sysctls = Sysctls { values: values.iter().cloned().collect(), page_bytes: 4096, memory_bytes: None };
+    checks(&sysctls).into_iter().filter(|check| check.value.is_some()).collect()
 }
 
 /// The check of setting `name` if it were set to `value`, if that is harmful.

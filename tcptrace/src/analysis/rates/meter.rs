@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-pub use crate::commands::rates::reading::{Counter, Gauge, Reading};
+use serde::{Deserialize, Serialize};
+
+pub use super::reading::{Counter, Gauge, Reading};
 
 use crate::model::skipped::Skipped;
 
 /// A sample of the counters of all namespaces.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Round {
     /// CLOCK_MONOTONIC halfway through reading, in ns.
     pub mono_ns: u64,

@@ -2,6 +2,8 @@
 
 use std::str::Split;
 
+use serde::{Deserialize, Serialize};
+
 macro_rules! values {
     ($(#[$meta:meta])* $name:ident: $($variant:ident = $field:literal ($protocol:literal $kernel:literal),)*) => {
         $(#[$meta])*
@@ -85,7 +87,7 @@ impl Gauge {
 }
 
 /// The values of one namespace; `None` for those that the kernel does not have.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reading {
     /// By [`Counter`].
     pub counters: [Option<u64>; Counter::ALL.len()],
