@@ -18,13 +18,6 @@ pub(super) fn write(source: &Source, binary: &Binary, papers: &Papers, to: &Path
         (binary.program.clone(), "tcptrace".to_owned(), 0o755),
         (papers.third_party.clone(), "THIRD-PARTY-LICENSES.txt".to_owned(), 0o644),
     ];
-    for document in
-        ["README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT", "dist/tcptrace.toml", "dist/tcptrace.service"]
-    {
-        let path = source.root.join(document);
-        let last = document.rsplit('/').next().unwrap_or(document).to_owned();
-        files.push((path, last, 0o644));
-    }
     files.extend(papers.pages.iter().map(|(path, place)| (path.clone(), place.clone(), 0o644)));
     let tree = binary.program.with_file_name(&name);
     layout(&tree, &files)?;

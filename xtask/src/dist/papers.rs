@@ -13,12 +13,12 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 use xtask::{cargo, programs, workspace::TRACER};
 
-use super::{PACKAGE, Source, VERSION, binaries::Binary};
+use super::{DOCUMENTS, PACKAGE, Source, VERSION, binaries::Binary};
 use crate::arch::Arch;
 
 /// Files that all packages hold.
 pub(super) struct Papers {
-    /// Man pages and completions, and their places in an archive.
+    /// Man pages, completions and documents, and their places in an archive.
     pub(super) pages: Vec<(PathBuf, String)>,
     /// The licences of all crates in the binary.
     pub(super) third_party: PathBuf,
@@ -59,6 +59,12 @@ pub(super) fn write(source: &Source, built: &[Binary]) -> Result<Papers> {
     }
     let third_party = folder.join("THIRD-PARTY-LICENSES.txt");
     fs::write(&third_party, licences(source)?).with_context(|| third_party.display().to_string())?;
+    let documents = DOCUMENTS.map(|document| {
+        let (from, name) = (source.root.join(document), document.rsplit('/').next().unwrap_or(document).to_owned());
+        let path = folder.join(&name);
+        fs::copy(&from, &path).with_context(|| from.display().to_string()).map(|_| (path, name))
+    });
+    pages.extend(documents.into_iter().collect::<Result<Vec<_>>>()?);
     Ok(Papers { pages, third_party })
 }
 
