@@ -25,6 +25,9 @@ pub(crate) struct Args {
     /// Only suites of live tests that contain this text
     #[arg(long, value_name = "SUITE")]
     suite: Option<String>,
+    /// Take `tcptrace` and `live` (the live tests) from this folder instead of building them; for one architecture
+    #[arg(long, value_name = "FOLDER")]
+    programs: Option<PathBuf>,
     /// Write docs/kernels.md
     #[arg(long)]
     record: bool,
@@ -51,8 +54,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         if of_arch.is_empty() {
             continue;
         }
-        setup::dist(&[arch])?;
-        let programs = [dist::program(arch)?, dist::live_tests(arch)?];
+        let programs = match &args.programs {
+            Some(folder) => ["tcptrace", "live"].map(|name| folder.join(name)),
+            None => {
+                setup::dist(&[arch])?;
+                [dist::program(arch)?, dist::live_tests(arch)?]
+            }
+        };
         for kernel in of_arch {
             println!("kernels: {}", kernel.name);
             let outcome = Disk::make(kernel, &cache, &programs)
