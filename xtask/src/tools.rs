@@ -59,8 +59,14 @@ pub(crate) const DIST: [Tool; 5] = [
 ];
 
 /// What installs packages, to try them.
-pub(crate) const TRIAL: [Tool; 4] =
-    [("podman", "podman"), ("rpm", "rpm"), ("debootstrap", "debootstrap"), ("chroot", "coreutils")];
+pub(crate) const TRIAL: [Tool; 6] = [
+    ("podman", "podman"),
+    ("rpm", "rpm"),
+    ("debootstrap", "debootstrap"),
+    ("chroot", "coreutils"),
+    ("man", "man-db"),
+    ("qemu-aarch64-static", "qemu-user-static"),
+];
 
 /// What boots other kernels.
 pub(crate) const KERNELS: [Tool; 5] = [

@@ -10,6 +10,10 @@ use clap_mangen::Man;
 
 use crate::cli::args::Args;
 
+/// Why the package has another name than the program.
+const PACKAGE: &str = ".SH PACKAGE\nPackages of this program are called tcptrace\\-ebpf, because Debian and others have an \
+                       unrelated program called tcptrace, which analyses packet captures. They conflict with it.\n";
+
 /// The completions for a shell.
 pub(super) fn completions(shell: Shell) -> String {
     let mut text = Vec::new();
@@ -38,9 +42,7 @@ pub(super) fn page(words: &[String]) -> Result<String, Error> {
             Args::command().error(ErrorKind::InvalidSubcommand, message)
         })?;
     }
-    let mut text = Vec::new();
-    Man::new(command.clone()).render(&mut text).map_err(|error| Args::command().error(ErrorKind::Io, error))?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
+    roff(command).map_err(|error| Args::command().error(ErrorKind::Io, error))
 }
 
 /// Writes the pages of all commands to a folder, as `tcptrace-sockets.1`.
@@ -49,10 +51,26 @@ pub(super) fn write(folder: &Path) -> anyhow::Result<()> {
 }
 
 fn pages(command: &Command, folder: &Path) -> io::Result<()> {
+    fs::write(folder.join(format!("{}.1", command.get_display_name().unwrap_or("tcptrace"))), roff(command)?)?;
+    command.get_subcommands().filter(|known| !known.is_hide_set()).try_for_each(|command| pages(command, folder))
+}
+
+fn roff(command: &Command) -> io::Result<String> {
     let mut text = Vec::new();
     Man::new(command.clone()).render(&mut text)?;
-    fs::write(folder.join(format!("{}.1", command.get_display_name().unwrap_or("tcptrace"))), text)?;
-    command.get_subcommands().filter(|known| !known.is_hide_set()).try_for_each(|command| pages(command, folder))
+    let (mut page, mut is_table) = (String::new(), false);
+    for line in String::from_utf8_lossy(&text).lines() {
+        // Tables keep their lines.
+        if line.starts_with("  ") != is_table {
+            is_table = !is_table;
+            page += if is_table { ".nf\n" } else { ".fi\n" };
+        }
+        page.extend([line, "\n"]);
+    }
+    if command.get_name() == "tcptrace" {
+        page += PACKAGE;
+    }
+    Ok(page)
 }
 
 /// The command line with all names filled in, without clap's own `help` commands.
@@ -72,7 +90,9 @@ mod tests {
             let text = page(&[command.get_name().to_owned()]).unwrap();
             assert!(text.contains(&format!("tcptrace\\-{}", command.get_name())), "{text}");
         }
-        assert!(page(&[]).unwrap().contains(".TH tcptrace 1"));
+        let whole = page(&[]).unwrap();
+        assert!(whole.contains(".TH tcptrace 1") && whole.contains("tcptrace\\-ebpf"), "{whole}");
+        assert!(whole.contains("\n.nf\n  tcptrace  ") && whole.matches(".nf\n").count() == 1, "{whole}");
         assert!(page(&["no".to_owned()]).unwrap_err().to_string().contains("known are"));
     }
 

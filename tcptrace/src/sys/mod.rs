@@ -15,6 +15,8 @@ pub mod host_proc;
 pub mod hosts;
 pub mod kernel;
 pub mod lookups;
+#[cfg(all(target_arch = "x86_64", any(target_env = "musl", test)))]
+mod memmove;
 pub(crate) mod mmap;
 pub mod mountinfo;
 pub mod pids;

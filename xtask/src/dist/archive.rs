@@ -18,20 +18,14 @@ pub(super) fn write(source: &Source, binary: &Binary, papers: &Papers, to: &Path
         (binary.program.clone(), "tcptrace".to_owned(), 0o755),
         (papers.third_party.clone(), "THIRD-PARTY-LICENSES.txt".to_owned(), 0o644),
     ];
-    for document in
-        ["README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT", "dist/tcptrace.toml", "dist/tcptrace.service"]
-    {
-        let path = source.root.join(document);
-        let last = document.rsplit('/').next().unwrap_or(document).to_owned();
-        files.push((path, last, 0o644));
-    }
     files.extend(papers.pages.iter().map(|(path, place)| (path.clone(), place.clone(), 0o644)));
     let tree = binary.program.with_file_name(&name);
     layout(&tree, &files)?;
     let parent = tree.parent().context("no parent folder")?;
     tar(source, parent, &name, &to.join(format!("{name}.tar.gz")))?;
-    fs::copy(&binary.debug, to.join(format!("{name}.debug"))).with_context(|| binary.debug.display().to_string())?;
-    Ok(())
+    programs::succeed(
+        Command::new("install").arg("--mode=644").arg(&binary.debug).arg(to.join(format!("{name}.debug"))),
+    )
 }
 
 /// Copies files to their places below `tree`, with their modes.
@@ -47,10 +41,13 @@ pub(super) fn layout(tree: &Path, files: &[(PathBuf, String, u32)]) -> Result<()
     Ok(())
 }
 
-/// Packs the folder `name` of `parent`: sorted, owned by root, and as old as the commit.
+/// Packs the folder `name` of `parent`, compressed if `to` ends with `.gz`: sorted, owned by root, and as old as the commit.
 pub(super) fn tar(source: &Source, parent: &Path, name: &str, to: &Path) -> Result<()> {
     let mut tar = Command::new("tar");
     tar.arg("--directory").arg(parent).args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner"]);
-    tar.arg(format!("--mtime=@{}", source.time)).args(["--format=gnu", "--use-compress-program=gzip -9n", "--create"]);
-    programs::succeed(tar.arg("--file").arg(to).arg(name))
+    tar.arg(format!("--mtime=@{}", source.time)).arg("--format=gnu");
+    if to.extension().is_some_and(|end| end == "gz") {
+        tar.arg("--use-compress-program=gzip -9n");
+    }
+    programs::succeed(tar.arg("--create").arg("--file").arg(to).arg(name))
 }

@@ -1,4 +1,5 @@
-//! An image of the program alone, as an archive in OCI's layout (image-spec 1.1), for both architectures.
+//! An image of the program alone, as an archive in OCI's layout (image-spec 1.1), for both architectures. `docker load`
+//! before version 25 reads `manifest.json` instead, which names the same files.
 
 use std::{
     fs,
@@ -12,7 +13,10 @@ use xtask::programs;
 
 use super::{PACKAGE, Source, VERSION, archive, binaries::Binary};
 
-/// Writes `tcptrace-ebpf-VERSION.oci.tar.gz`, which `podman load`, `docker load` and `ctr image import` read.
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// Writes `tcptrace-ebpf-VERSION.oci.tar`, which `podman load`, `docker load` and `ctr image import` read.
 pub(super) fn write(source: &Source, built: &[Binary], to: &Path) -> Result<()> {
     let work = source.root.join("target/dist-image");
     if work.exists() {
@@ -23,20 +27,29 @@ pub(super) fn write(source: &Source, built: &[Binary], to: &Path) -> Result<()> 
     let created = programs::stdout_of(
         Command::new("date").args(["--utc", "+%Y-%m-%dT%H:%M:%SZ", "--date"]).arg(format!("@{}", source.time)),
     )?;
-    let manifests = built
-        .iter()
-        .map(|binary| manifest(source, binary, &work, &layout, created.trim()))
-        .collect::<Result<Vec<_>>>()?;
-    let index =
-        json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": manifests });
-    fs::write(layout.0.join("index.json"), index.to_string()).context("index.json")?;
-    fs::write(layout.0.join("oci-layout"), json!({ "imageLayoutVersion": "1.0.0" }).to_string())
-        .context("oci-layout")?;
-    archive::tar(source, &layout.0, ".", &to.join(format!("{PACKAGE}-{VERSION}.oci.tar.gz")))
+    let images =
+        built.iter().map(|binary| image(source, binary, &work, &layout, created.trim())).collect::<Result<Vec<_>>>()?;
+    let (manifests, of_docker): (Vec<_>, Vec<_>) = images.into_iter().unzip();
+    // One image with two architectures: podman takes no archive of two images.
+    let mut named = layout.document(&work, "whole", INDEX, &index(&json!(manifests)))?;
+    named["annotations"] = json!({ "org.opencontainers.image.ref.name": format!("{PACKAGE}:{VERSION}") });
+    let top = [
+        ("index.json", index(&json!([named]))),
+        ("oci-layout", json!({ "imageLayoutVersion": "1.0.0" })),
+        ("manifest.json", json!(of_docker)),
+    ];
+    for (name, value) in top {
+        fs::write(layout.0.join(name), value.to_string()).context(name)?;
+    }
+    archive::tar(source, &layout.0, ".", &to.join(format!("{PACKAGE}-{VERSION}.oci.tar")))
 }
 
-/// Writes the image of one architecture, and returns its row of the index.
-fn manifest(source: &Source, binary: &Binary, work: &Path, layout: &Layout, created: &str) -> Result<Value> {
+fn index(manifests: &Value) -> Value {
+    json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests })
+}
+
+/// Writes the image of one architecture, and returns its rows of the index and of docker's manifest.
+fn image(source: &Source, binary: &Binary, work: &Path, layout: &Layout, created: &str) -> Result<(Value, Value)> {
     let arch = binary.arch.debian();
     let tree = work.join(arch);
     let licence = |name: &str| (source.root.join(name), format!("usr/share/doc/{PACKAGE}/{name}"), 0o644);
@@ -48,10 +61,10 @@ fn manifest(source: &Source, binary: &Binary, work: &Path, layout: &Layout, crea
             licence("LICENSE-MIT"),
         ],
     )?;
-    let packed = work.join(format!("{arch}.tar.gz"));
-    archive::tar(source, &tree, ".", &packed)?;
-    let plain = packed.with_extension("");
-    programs::succeed(Command::new("gzip").args(["--decompress", "--keep"]).arg(&packed))?;
+    let plain = work.join(format!("{arch}.tar"));
+    archive::tar(source, &tree, ".", &plain)?;
+    programs::succeed(Command::new("gzip").args(["-9n", "--keep"]).arg(&plain))?;
+    let packed = plain.with_extension("tar.gz");
     let config = json!({
         "created": created, "architecture": arch, "os": "linux",
         "config": {
@@ -65,25 +78,34 @@ fn manifest(source: &Source, binary: &Binary, work: &Path, layout: &Layout, crea
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", sha256(&plain)?)] },
         "history": [{ "created": created, "created_by": "cargo xtask dist" }],
     });
-    let config_file = work.join(format!("{arch}.json"));
-    fs::write(&config_file, config.to_string()).context("the image's configuration")?;
-    let manifest = json!({
-        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": layout.add(&config_file, "application/vnd.oci.image.config.v1+json")?,
-        "layers": [layout.add(&packed, "application/vnd.oci.image.layer.v1.tar+gzip")?],
+    let config = layout.document(work, "config", "application/vnd.oci.image.config.v1+json", &config)?;
+    let layer = layout.add(&packed, "application/vnd.oci.image.layer.v1.tar+gzip")?;
+    let of_docker = json!({
+        "Config": Layout::path(&config), "RepoTags": [format!("{PACKAGE}:{VERSION}-{arch}")],
+        "Layers": [Layout::path(&layer)],
     });
-    let manifest_file = work.join(format!("{arch}.manifest"));
-    fs::write(&manifest_file, manifest.to_string()).context("the image's manifest")?;
-    let mut row = layout.add(&manifest_file, "application/vnd.oci.image.manifest.v1+json")?;
+    let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer] });
+    let mut row = layout.document(work, "manifest", MANIFEST, &manifest)?;
     row["platform"] = json!({ "architecture": arch, "os": "linux" });
-    row["annotations"] = json!({ "org.opencontainers.image.ref.name": VERSION });
-    Ok(row)
+    Ok((row, of_docker))
 }
 
 /// A folder in OCI's layout.
 struct Layout(PathBuf);
 
 impl Layout {
+    /// Adds a document, and returns its descriptor.
+    fn document(&self, work: &Path, name: &str, media: &str, value: &Value) -> Result<Value> {
+        let path = work.join(name);
+        fs::write(&path, value.to_string()).with_context(|| path.display().to_string())?;
+        self.add(&path, media)
+    }
+
+    /// Where the file of a descriptor is.
+    fn path(descriptor: &Value) -> String {
+        format!("blobs/{}", descriptor["digest"].as_str().unwrap_or_default().replace(':', "/"))
+    }
+
     /// Adds a blob, and returns its descriptor.
     fn add(&self, file: &Path, media: &str) -> Result<Value> {
         let sum = sha256(file)?;

@@ -41,6 +41,10 @@ pub(crate) struct Args {
     no_build: bool,
 }
 
+/// Files of the repository that all packages hold.
+const DOCUMENTS: [&str; 6] =
+    ["README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT", "dist/tcptrace.toml", "dist/tcptrace.service"];
+
 /// The commit that is packaged. Its time is the time of everything in the packages.
 struct Source {
     root: PathBuf,

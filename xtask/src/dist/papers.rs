@@ -13,12 +13,12 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 use xtask::{cargo, programs, workspace::TRACER};
 
-use super::{PACKAGE, Source, VERSION, binaries::Binary};
+use super::{DOCUMENTS, PACKAGE, Source, VERSION, binaries::Binary};
 use crate::arch::Arch;
 
 /// Files that all packages hold.
 pub(super) struct Papers {
-    /// Man pages and completions, and their places in an archive.
+    /// Man pages, completions and documents, and their places in an archive.
     pub(super) pages: Vec<(PathBuf, String)>,
     /// The licences of all crates in the binary.
     pub(super) third_party: PathBuf,
@@ -26,6 +26,9 @@ pub(super) struct Papers {
 
 /// The shells, and the names that they expect.
 const COMPLETIONS: [(&str, &str); 3] = [("bash", "tcptrace"), ("zsh", "_tcptrace"), ("fish", "tcptrace.fish")];
+
+/// The licences of what is in every static program, whatever its crates.
+const RUNTIME: &str = include_str!("runtime-licences.txt");
 
 /// Writes them to where packages take them from.
 pub(super) fn write(source: &Source, built: &[Binary]) -> Result<Papers> {
@@ -56,6 +59,12 @@ pub(super) fn write(source: &Source, built: &[Binary]) -> Result<Papers> {
     }
     let third_party = folder.join("THIRD-PARTY-LICENSES.txt");
     fs::write(&third_party, licences(source)?).with_context(|| third_party.display().to_string())?;
+    let documents = DOCUMENTS.map(|document| {
+        let (from, name) = (source.root.join(document), document.rsplit('/').next().unwrap_or(document).to_owned());
+        let path = folder.join(&name);
+        fs::copy(&from, &path).with_context(|| from.display().to_string()).map(|_| (path, name))
+    });
+    pages.extend(documents.into_iter().collect::<Result<Vec<_>>>()?);
     Ok(Papers { pages, third_party })
 }
 
@@ -65,7 +74,7 @@ fn crates(source: &Source) -> Result<Vec<Value>> {
     for arch in Arch::ALL {
         let mut tree = cargo::command(&source.root);
         tree.args(["tree", "--locked", "--package", TRACER, "--all-features", "--target", &arch.target()]);
-        tree.args(["--edges", "normal", "--prefix", "none", "--format", "{p}"]);
+        tree.args(["--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{p}"]);
         // `name v1.2.3`, and a path or a note behind it.
         used.extend(programs::stdout_of(&mut tree)?.lines().filter_map(|line| {
             let mut words = line.split(' ');
@@ -92,7 +101,8 @@ fn crates(source: &Source) -> Result<Vec<Value>> {
 /// Each licence text once, under the crates that have it.
 fn licences(source: &Source) -> Result<String> {
     let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut list = String::from("The program contains these crates, each under its licence. Their texts follow.\n\n");
+    let mut list = String::from(RUNTIME);
+    list.push_str("And these crates, each under its licence. Their texts follow.\n\n");
     for package in crates(source)?.iter().filter(|package| !package["source"].is_null()) {
         let name = format!(
             "{} {}",

@@ -1,10 +1,13 @@
 //! `cargo xtask dist --try`: installs each package into a system of its own, and uses the program there: it must find the
 //! process that holds a socket of this machine, and trace a connection.
 
+mod container;
+mod mounted;
+
 use std::{
     env, fs,
     net::{TcpListener, TcpStream},
-    path::{Path, PathBuf},
+    path::Path,
     process::{self, Command, Output, Stdio},
     thread,
     time::Duration,
@@ -14,14 +17,13 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use xtask::programs;
 
+use mounted::Mounted;
+
 use super::{Arch, PACKAGE, VERSION};
 use crate::{setup, system_tree, tools};
 
 /// Installs what is for an architecture from one folder into another, and uses it there.
 type Trial = fn(Arch, &Path, &Path) -> Result<()>;
-
-/// What the container gets, as docs/kubernetes.md has it.
-const CAPABILITIES: &str = "--cap-add=bpf,perfmon,sys_admin,sys_ptrace,dac_read_search";
 
 /// Tries everything in `to` that runs on this machine. A failure does not keep the next ones away.
 pub(super) fn run(to: &Path) -> Result<()> {
@@ -33,11 +35,12 @@ pub(super) fn run(to: &Path) -> Result<()> {
         .context("no package is for this machine")?;
     setup::tools("--try", &tools::TRIAL)?;
     let work = to.with_file_name("dist-trial");
-    let trials: [(&str, Trial); 4] = [
+    let trials: [(&str, Trial); 5] = [
         ("static binary in an empty root", archive),
         (".deb in a minimal Debian", deb),
         (".rpm in an empty root", rpm),
-        ("image under podman", image),
+        ("image under podman", container::run),
+        ("binary for the other architecture under qemu", foreign),
     ];
     let mut failed = 0;
     for (name, trial) in trials {
@@ -96,52 +99,56 @@ fn rpm(arch: Arch, to: &Path, work: &Path) -> Result<()> {
     installed(&root.0)
 }
 
-/// What packages install beside the program.
+/// What packages install beside the program: man pages that `man` finds no fault with, a config file, completions.
 fn installed(root: &Path) -> Result<()> {
     for path in ["etc/tcptrace/tcptrace.toml", "usr/share/bash-completion/completions/tcptrace"] {
         ensure!(root.join(path).exists(), "{path} is missing");
     }
-    // dpkg compresses them, and leaves documentation out where the system says so.
-    let man = root.join("usr/share/man/man1");
-    let is_excluded = fs::read_dir(root.join("etc/dpkg/dpkg.cfg.d")).is_ok_and(|mut files| files.next().is_some());
-    ensure!(
-        is_excluded || ["", ".gz"].iter().any(|end| man.join(format!("tcptrace-sockets.1{end}")).exists()),
-        "no man page"
-    );
+    let folder = root.join("usr/share/man/man1");
+    let entries = fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
+    let mut pages = 0;
+    for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("tcptrace")) {
+            let page = Command::new("man").args(["--warnings", "--local-file"]).arg(&path).output().context("man")?;
+            let faults = String::from_utf8_lossy(&page.stderr);
+            ensure!(page.status.success() && faults.is_empty(), "{}: {faults}", path.display());
+            pages += 1;
+        }
+    }
+    ensure!(pages > 1, "{}: {pages} man pages", folder.display());
     Ok(())
 }
 
-fn image(_: Arch, to: &Path, _: &Path) -> Result<()> {
-    let podman = |args: &[&str]| {
-        let mut command = Command::new("podman");
-        command.args(["--cgroup-manager=cgroupfs", "--events-backend=file"]).args(args);
+/// No kernel for it is here: it writes its own pages, and replays what this architecture's binary has recorded.
+fn foreign(native: Arch, to: &Path, work: &Path) -> Result<()> {
+    let unpack = |arch: Arch| {
+        let (name, tree) = (format!("{PACKAGE}_{VERSION}-1_{}.deb", arch.debian()), work.join(arch.name()));
+        programs::succeed(Command::new("dpkg-deb").arg("--extract").arg(to.join(name)).arg(&tree))?;
+        anyhow::Ok(tree.join("usr/bin/tcptrace"))
+    };
+    let recorder = unpack(native)?;
+    let other = Arch::ALL.into_iter().find(|arch| *arch != native).context("there is no other architecture")?;
+    let other_program = unpack(other)?;
+    let foreign = || {
+        let mut command = Command::new(format!("qemu-{}-static", other.name()));
+        command.arg(&other_program);
         command
     };
-    let loaded =
-        programs::stdout_of(podman(&["load", "--input"]).arg(to.join(format!("{PACKAGE}-{VERSION}.oci.tar.gz"))))?;
-    let name = loaded.lines().rev().find_map(|line| line.rsplit(' ').next().filter(|word| !word.is_empty()));
-    let name = name.context("`podman load` names no image")?.to_owned();
-    let container = |own_pids: bool| {
-        let pids = if own_pids { "--pid=private" } else { "--pid=host" };
-        podman(&["run", "--rm", "--network=host", "--cap-drop=all", CAPABILITIES, pids, &name])
-    };
-    let result = used(|| container(false)).and_then(|()| {
-        let alone = container(true).args(["sockets", "--state", "LISTEN"]).output().context("podman")?;
-        let told = String::from_utf8_lossy(&alone.stderr);
-        ensure!(told.contains("PID namespace"), "without the host's PIDs it says: {told}");
-        Ok(())
-    });
-    programs::stdout_of(&mut podman(&["rmi", "--force", &name]))?;
-    result
+    version(&mut foreign())?;
+    let recording = work.join("recording");
+    traced(Command::new(&recorder).args(["record", "--duration", "3s", "--write"]).arg(&recording))?;
+    let replayed =
+        |mut program: Command| programs::stdout_of(program.arg("replay").arg(&recording).args(["events", "--json"]));
+    let (here, there) = (replayed(Command::new(&recorder))?, replayed(foreign())?);
+    ensure!(here.contains("ESTABLISHED") && here == there, "it replays {there}, and this one {here}");
+    Ok(())
 }
 
 /// Uses the program: its version, the holder of a socket, and a connection.
 fn used(program: impl Fn() -> Command) -> Result<()> {
-    let version = programs::stdout_of(program().arg("--version"))?;
-    ensure!(version.starts_with(&format!("tcptrace {VERSION}\n")), "its version is {version:?}");
+    version(&mut program())?;
     let listener = TcpListener::bind("127.0.0.1:0").context("a listener")?;
-    let end = listener.local_addr().context("a listener")?;
-    let port = end.port().to_string();
+    let port = listener.local_addr().context("a listener")?.port().to_string();
     let Output { stdout, stderr, .. } = program().args(["sockets", "--json", "--local-port", &port]).output()?;
     let holds = |record: &Value| {
         let holders = record["holders"].as_array();
@@ -151,71 +158,34 @@ fn used(program: impl Fn() -> Command) -> Result<()> {
     if !text.lines().filter_map(|line| serde_json::from_str(line).ok()).any(|record| holds(&record)) {
         bail!("it does not find who holds port {port}: {text}{}", String::from_utf8_lossy(&stderr));
     }
-    let mut trace = program();
-    trace.args(["--json", "--port", &port, "--count", "4", "--duration", "20s", "--findings", "off"]);
-    let trace = trace.stdout(Stdio::piped()).spawn()?;
-    // It says nowhere that it has begun: connections go on until it has seen enough.
-    let output = thread::scope(|scope| {
-        let waits = scope.spawn(|| trace.wait_with_output());
-        while !waits.is_finished() {
-            drop(TcpStream::connect(end));
-            drop(listener.accept());
-            thread::sleep(Duration::from_millis(100));
-        }
-        waits.join().map_err(|_| anyhow::anyhow!("waiting for it failed"))?.context("tcptrace")
-    })?;
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = traced(program().args(["--json", "--findings", "off", "--count", "4", "--duration", "20s"]))?;
     ensure!(text.contains("\"new_state\":\"ESTABLISHED\""), "it saw no connection: {text}");
     Ok(())
 }
 
-/// A root folder with this machine's /proc and /sys in it, until it goes.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    fn new(root: &Path) -> Result<Self> {
-        fs::create_dir_all(root).with_context(|| root.display().to_string())?;
-        let mounted = Self(root.to_owned());
-        mounted.mount("proc")?;
-        mounted.mount("sys")?;
-        Ok(mounted)
-    }
-
-    /// A tree of files that stays as it is: changes go to a folder of their own.
-    fn over(tree: &Path, work: &Path) -> Result<Self> {
-        let [upper, temporary, root] = ["upper", "temporary", "root"].map(|name| work.join(name));
-        for folder in [&upper, &temporary, &root] {
-            fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-        }
-        let options =
-            format!("lowerdir={},upperdir={},workdir={}", tree.display(), upper.display(), temporary.display());
-        programs::succeed(Command::new("mount").args(["-t", "overlay", "overlay", "-o", &options]).arg(&root))?;
-        Self::new(&root)
-    }
-
-    fn mount(&self, name: &str) -> Result<()> {
-        let point = self.0.join(name);
-        fs::create_dir_all(&point).with_context(|| point.display().to_string())?;
-        programs::succeed(Command::new("mount").arg("--rbind").arg(format!("/{name}")).arg(&point))?;
-        programs::succeed(Command::new("mount").arg("--make-rslave").arg(&point))
-    }
-
-    fn chroot(&self, program: &str) -> Command {
-        let mut command = Command::new("chroot");
-        command.arg(&self.0).arg(program);
-        command
-    }
+fn version(program: &mut Command) -> Result<()> {
+    let version = programs::stdout_of(program.arg("--version"))?;
+    ensure!(version.starts_with(&format!("tcptrace {VERSION}\n")), "its version is {version:?}");
+    Ok(())
 }
 
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        for name in ["proc", "sys", ""] {
-            // Lazily: it is only left when nothing below is used any more.
-            let _ = Command::new("umount")
-                .args(["--lazy", "--recursive"])
-                .arg(self.0.join(name))
-                .stderr(Stdio::null())
-                .status();
+/// Makes connections until the program, which is told their port, ends; returns what it printed.
+fn traced(program: &mut Command) -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("a listener")?;
+    let end = listener.local_addr().context("a listener")?;
+    program.args(["--port", &end.port().to_string()]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let program = program.spawn().context("tcptrace")?;
+    // It says nowhere that it has begun: connections go on until it has seen enough.
+    let output = thread::scope(|scope| {
+        let waits = scope.spawn(|| program.wait_with_output());
+        while !waits.is_finished() {
+            if TcpStream::connect(end).is_ok() {
+                drop(listener.accept());
+            }
+            thread::sleep(Duration::from_millis(100));
         }
-    }
+        waits.join().map_err(|_| anyhow::anyhow!("waiting for it failed"))?.context("tcptrace")
+    })?;
+    ensure!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
