@@ -44,7 +44,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut table = vec![format!("{:<10} {}", "target", STATISTICS.map(|(_, name)| format!("{name:>12}")).concat())];
     for name in all.iter().filter(|name| args.only.is_empty() || args.only.contains(name)) {
         let said = fuzz(&root, name, args)?;
-        let figure = |line: &str| said.lines().find_map(|said| said.strip_prefix(line)).map_or("-", str::trim).to_owned();
+        let figure =
+            |line: &str| said.lines().find_map(|said| said.strip_prefix(line)).map_or("-", str::trim).to_owned();
         table.push(format!("{name:<10} {}", STATISTICS.map(|(line, _)| format!("{:>12}", figure(line))).concat()));
         if figure(STATISTICS[0].0) == "-" {
             println!("{said}");

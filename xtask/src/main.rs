@@ -18,9 +18,9 @@ mod dist;
 #[cfg(test)]
 mod documented;
 mod fleet;
+mod fuzz;
 mod instructions;
 mod interop;
-mod fuzz;
 mod kernels;
 mod pictures;
 mod python;
