@@ -32,6 +32,10 @@ use tcptrace::{
         text::{Text, TextOptions, TimeStyle},
     },
 };
+use tcptrace_common::record::{
+    KIND_RESET_RECEIVED, KIND_RESET_SENT, KIND_RETRANSMIT, KIND_SYNACK_RETRANSMIT, KIND_TRANSITION, OwnerChange, Reset,
+    Retransmit, Transition, WIRE_VERSION,
+};
 
 /// Reads and replays these bytes.
 pub(crate) fn recording(bytes: &[u8]) {
@@ -45,6 +49,27 @@ pub(crate) fn recording(bytes: &[u8]) {
             end(session);
         }
     }
+}
+
+/// Feeds records whose kind, length and version are right, as far as the bytes last; the rest is any bytes.
+pub(crate) fn records(mut bytes: &[u8]) {
+    let mut session = session(&Header::default());
+    while let Some((kind, rest)) = bytes.split_first() {
+        let kind = kind % 7;
+        let len = match kind {
+            KIND_TRANSITION => size_of::<Transition>(),
+            KIND_RETRANSMIT | KIND_SYNACK_RETRANSMIT => size_of::<Retransmit>(),
+            KIND_RESET_SENT | KIND_RESET_RECEIVED => size_of::<Reset>(),
+            _ => size_of::<OwnerChange>(),
+        };
+        let (body, rest) = rest.split_at(rest.len().min(len));
+        let mut record = vec![0; len];
+        record[..body.len()].copy_from_slice(body);
+        record[..4].copy_from_slice(&[kind, WIRE_VERSION, len as u8, 0]);
+        session.apply(&Input::Record(&record));
+        bytes = rest;
+    }
+    end(session);
 }
 
 /// A file with one chunk of this content, whose length and checksum are right.

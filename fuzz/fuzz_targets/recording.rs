@@ -1,7 +1,7 @@
-//! Any bytes as a recording: `cargo fuzz run recording`, with `RUSTC_BOOTSTRAP=1` on a stable toolchain.
 #![no_main]
 
-#[path = "../run.rs"]
-mod run;
+#[path = "../targets.rs"]
+#[allow(dead_code, reason = "of one target")]
+mod targets;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| run::recording(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| targets::recording(bytes));

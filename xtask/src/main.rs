@@ -18,6 +18,7 @@ mod dist;
 #[cfg(test)]
 mod documented;
 mod fleet;
+mod fuzz;
 mod instructions;
 mod interop;
 mod kernels;
@@ -67,6 +68,8 @@ enum Command {
     Fleet(fleet::Args),
     /// Make the packages of a release: static binaries, .deb, .rpm, an image, checksums
     Dist(dist::Args),
+    /// Run the fuzz targets under libFuzzer, and print what each run came to
+    Fuzz(fuzz::Args),
     /// Boot other kernels in virtual machines, and run the live tests there with the static binary
     Kernels(kernels::Args),
     /// Make the pictures and sample outputs of the documentation from a real run
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
         Command::Instructions(args) => instructions::run(&args),
         Command::Fleet(args) => fleet::run(&args),
         Command::Dist(args) => dist::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Kernels(args) => kernels::run(&args),
         Command::Pictures(args) => pictures::run(&args),
         Command::Setup(args) => setup::run(&args),

@@ -42,7 +42,8 @@ struct Message {
 const TIMERS: [TimerKind; 4] = [TimerKind::Retransmit, TimerKind::Keepalive, TimerKind::TimeWait, TimerKind::Probe];
 
 /// Parses the socket in a message; `None` if it is malformed.
-pub(super) fn socket(payload: &[u8], netns: u32) -> Option<ListedSocket> {
+#[must_use]
+pub fn socket(payload: &[u8], netns: u32) -> Option<ListedSocket> {
     let (message, attributes) = Message::read_from_prefix(payload).ok()?;
     let state = State::from_raw(message.state)?;
     let timer_kind = TIMERS.get(usize::from(message.timer).wrapping_sub(1)).copied();

@@ -13,7 +13,7 @@ pub(crate) mod chosen_netns;
 pub mod destroy;
 pub mod holders;
 mod idle;
-mod inet_diag;
+pub mod inet_diag;
 pub mod iter_entry;
 pub(crate) mod net_counters;
 pub mod netns;

@@ -8,6 +8,7 @@ mod decoding;
 mod filter;
 mod findings;
 mod foreign_names;
+mod fuzzed;
 mod machine_readable;
 mod page;
 mod recording;

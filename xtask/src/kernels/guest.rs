@@ -21,7 +21,7 @@ use super::{
 use crate::arch::Arch;
 
 /// The suites of live tests that need nothing but a kernel.
-const SUITES: [&str; 14] = [
+pub(super) const SUITES: [&str; 14] = [
     "lives",
     "endings",
     "owners",
@@ -38,13 +38,10 @@ const SUITES: [&str; 14] = [
     "doctor",
 ];
 /// What runs where something is missing.
-const SHORT: [&str; 2] = ["lives", "sockets"];
+pub(super) const SHORT: [&str; 2] = ["lives", "sockets"];
 
 /// Boots the kernel and runs the tests.
-pub(super) fn run(kernel: &Kernel, disk: &Disk, suite: Option<&str>, within: Duration) -> Result<Outcome> {
-    let all: &[&str] = if kernel.variant == Variant::Usual { &SUITES } else { &SHORT };
-    let is_wanted = |name: &&&str| suite.is_none_or(|wanted| name.contains(wanted));
-    let suites: Vec<_> = all.iter().filter(is_wanted).copied().collect();
+pub(super) fn run(kernel: &Kernel, disk: &Disk, suites: &[&str], within: Duration) -> Result<Outcome> {
     let mut machine = machine(kernel);
     let lockdown = if kernel.variant == Variant::Lockdown { "lsm=lockdown lockdown=confidentiality" } else { "" };
     let console = if kernel.arch == Arch::Aarch64 { "ttyAMA0" } else { "ttyS0" };

@@ -8,12 +8,21 @@ mod outcome;
 mod packages;
 mod report;
 
-use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail};
-use xtask::workspace;
+use xtask::{builds, programs, workspace};
 
-use self::{image::Disk, kernel::KERNELS, outcome::Outcome};
+use self::{
+    image::Disk,
+    kernel::{KERNELS, Kernel, Variant},
+    outcome::Outcome,
+};
 use crate::{arch::Arch, dist, setup, tools};
 
 /// Options of `cargo xtask kernels`.
@@ -25,6 +34,13 @@ pub(crate) struct Args {
     /// Only suites of live tests that contain this text
     #[arg(long, value_name = "SUITE")]
     suite: Option<String>,
+    /// Take `tcptrace` and `live` (the live tests) from this folder instead of building them; for one architecture
+    #[arg(long, value_name = "FOLDER")]
+    programs: Option<PathBuf>,
+    /// Only two kernels and two suites, with the programs that `cargo xtask test` has built: they run where Debian's C library
+    /// is not older than this machine's
+    #[arg(long, conflicts_with_all = ["only", "suite", "programs", "record"])]
+    quick: bool,
     /// Write docs/kernels.md
     #[arg(long)]
     record: bool,
@@ -37,6 +53,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let wanted: Vec<_> = KERNELS
         .iter()
+        .filter(|kernel| !args.quick || QUICK.contains(&kernel.name))
         .filter(|kernel| args.only.is_empty() || args.only.iter().any(|only| only == kernel.name))
         .collect();
     if wanted.is_empty() || args.only.iter().any(|only| KERNELS.iter().all(|kernel| kernel.name != only)) {
@@ -51,12 +68,18 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         if of_arch.is_empty() {
             continue;
         }
-        setup::dist(&[arch])?;
-        let programs = [dist::program(arch)?, dist::live_tests(arch)?];
+        let programs = match &args.programs {
+            Some(folder) => ["tcptrace", "live"].map(|name| folder.join(name)),
+            None if args.quick => built(&root)?,
+            None => {
+                setup::dist(&[arch])?;
+                [dist::program(arch)?, dist::live_tests(arch)?]
+            }
+        };
         for kernel in of_arch {
             println!("kernels: {}", kernel.name);
             let outcome = Disk::make(kernel, &cache, &programs)
-                .and_then(|disk| guest::run(kernel, &disk, args.suite.as_deref(), within));
+                .and_then(|disk| guest::run(kernel, &disk, &suites(kernel, args), within));
             let outcome = outcome.unwrap_or_else(|error| Outcome::broken(format!("{error:#}")));
             println!("kernels: {}: {}", kernel.name, outcome.summary());
             outcomes.push((kernel.name, outcome));
@@ -75,6 +98,28 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
+
+/// What runs on a kernel.
+fn suites(kernel: &Kernel, args: &Args) -> Vec<&'static str> {
+    let is_wanted = |name: &&str| args.suite.as_ref().is_none_or(|wanted| name.contains(wanted.as_str()));
+    let all: &[_] = if args.quick || kernel.variant != Variant::Usual { &guest::SHORT } else { &guest::SUITES };
+    all.iter().copied().filter(is_wanted).collect()
+}
+
+/// The programs that `cargo xtask test` has built, without what only a debugger reads.
+fn built(root: &Path) -> Result<[PathBuf; 2]> {
+    let (live, tracer) = builds::root_tests(root, "live", false)?;
+    let folder = cache()?.join("programs");
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let programs = [(tracer, "tcptrace"), (live, "live")].map(|(from, name)| (from, folder.join(name)));
+    for (from, to) in &programs {
+        programs::succeed(Command::new("objcopy").arg("--strip-all").arg(from).arg(to))?;
+    }
+    Ok(programs.map(|(_, to)| to))
+}
+
+/// The kernels of `--quick`: the oldest, and the first of those with all hooks.
+const QUICK: [&str; 2] = ["5.10", "6.1"];
 
 /// Where kernels and trees of files are kept.
 fn cache() -> Result<PathBuf> {

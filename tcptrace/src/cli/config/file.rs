@@ -27,6 +27,14 @@ const MAX_CONFIG: u64 = 1 << 20;
 /// If it cannot be read or is wrong. The message begins with line, column and key; the caller puts the path before it.
 pub(super) fn read(path: &Path) -> Result<Layer, String> {
     let text = text(path).map_err(|error| format!(": cannot read it: {error}"))?;
+    parse(path, &text)
+}
+
+/// The settings in the text of a config file.
+///
+/// # Errors
+/// See [`read`].
+pub(super) fn parse(path: &Path, text: &str) -> Result<Layer, String> {
     let line = |at: usize| text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
     let place = |at: usize| {
         let before = text.get(..at).unwrap_or_default();
@@ -37,7 +45,7 @@ pub(super) fn read(path: &Path) -> Result<Layer, String> {
         let at = error.span().map_or(0, |span| span.start);
         format!(", {}: {}", place(at), error.message().replace('\n', ": "))
     };
-    let mut table = DeTable::parse(&text).map_err(syntax)?;
+    let mut table = DeTable::parse(text).map_err(syntax)?;
     let mut keys: Vec<_> = table.get_ref().iter().flat_map(|(key, value)| as_text(key, value, line)).collect();
     keys.sort_by_key(|key| key.line);
     // A value stands after its key and before the next one.

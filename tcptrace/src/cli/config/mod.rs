@@ -111,6 +111,14 @@ const fn outputs_of(args: &Args) -> Option<(&OutputArgs, Option<&Given>)> {
     })
 }
 
+/// Checks the text of a config file, without what depends on the command line.
+///
+/// # Errors
+/// Names line, column and key of the first mistake.
+pub fn check_text(text: &str) -> Result<(), String> {
+    file::parse(Path::new(""), text).map(drop)
+}
+
 fn usage(message: String) -> Error {
     Error::raw(ErrorKind::ValueValidation, message + "\n")
 }
