@@ -3,6 +3,7 @@
 //! A laptop and CI call the same commands, so what passes on one passes on the other. This file is only their list;
 //! each has a module of its own.
 
+mod advisories;
 mod apt;
 mod arch;
 mod bench;

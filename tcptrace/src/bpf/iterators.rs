@@ -8,7 +8,7 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{Array, MapData},
+    maps::{Array, Map, MapData, MapError},
     programs::{Program, ProgramError},
 };
 use rustix::param::page_size;
@@ -25,8 +25,8 @@ use super::{
 };
 use crate::{
     bpf::{
-        error::Error,
-        maps::{Plain, take_map},
+        error::{Error, failed},
+        maps::Plain,
     },
     model::state::StateSet,
 };
@@ -42,6 +42,8 @@ pub struct Iterators {
     /// Writes the [`tcptrace_common::listing::HolderEntry`]s of the TCP sockets of all namespaces.
     pub holders: KernelIterator,
     request: Array<MapData, Plain<ListingRequest>>,
+    /// The same map, for copies.
+    map: OwnedFd,
 }
 
 impl Iterators {
@@ -75,10 +77,30 @@ impl Iterators {
         if let Some(reason) = &kernel.no_listing {
             return Err(Error::NoListing(reason.clone()));
         }
+        const REQUEST: &str = "REQUEST";
+        let Some(Map::Array(request)) = ebpf.take_map(REQUEST) else { return Err(Error::NotInObject(REQUEST)) };
+        let map = request.fd().as_fd().try_clone_to_owned().map_err(|source| failed(REQUEST, source))?;
         Ok(Self {
             sockets: iterator(ebpf, &mut loaded, SOCKETS)?,
             holders: iterator(ebpf, &mut loaded, HOLDERS)?,
-            request: take_map(ebpf, "REQUEST")?,
+            request: Array::try_from(Map::Array(request)).map_err(|source| Error::Map { name: REQUEST, source })?,
+            map,
+        })
+    }
+
+    /// The same programs and map by other descriptors, without loading anything. Both are not to list at the same time.
+    ///
+    /// # Errors
+    /// If there are no more descriptors.
+    pub fn try_clone(&self) -> Result<Self, MapError> {
+        let request = MapData::from_fd(self.map.try_clone().map_err(MapError::IoError)?)?;
+        let iterator =
+            |iterator: &KernelIterator| iterator.0.try_clone().map(KernelIterator).map_err(MapError::IoError);
+        Ok(Self {
+            sockets: iterator(&self.sockets)?,
+            holders: iterator(&self.holders)?,
+            request: Array::try_from(Map::Array(request))?,
+            map: self.map.try_clone().map_err(MapError::IoError)?,
         })
     }
 

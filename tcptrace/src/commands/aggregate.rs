@@ -1,6 +1,6 @@
 //! `tcptrace --aggregate`: the BPF programs count events, and each summary is made from their maps.
 
-use std::{mem, time::Duration};
+use std::{io, mem, time::Duration};
 
 use tokio::{
     sync::mpsc,
@@ -20,7 +20,8 @@ use crate::{
         delivery::{next_query, push, pushes, serve},
         settings::Settings,
         trace::{
-            error::Error,
+            Started,
+            error::{Error, no_thread},
             ready_file::ReadyFile,
             run::{CHECK_EVERY, due, report_end},
             start,
@@ -47,6 +48,7 @@ use crate::{
     sys::{
         cgroup,
         clock::{now_ns, wall_offset},
+        lookups::Lookups,
         process::usage,
         signals::{Hangup, SHUTDOWN_LIMIT, Stop, begin_shutdown, every, release_memory},
         systemd::Service,
@@ -54,12 +56,15 @@ use crate::{
     },
 };
 
+/// Longest time of a search for the chosen network namespace.
+const LONGEST_SEARCH: Duration = Duration::from_secs(60);
+
 /// Counts until a signal or a limit ends the run, or nobody reads the output any more.
 ///
 /// # Errors
 /// If tracing cannot start, the maps cannot be read, or an output cannot be written.
 pub async fn run(mut settings: Settings, by: By) -> Result<(), Error> {
-    let (outputs, mut stop, mut hangup, attached) = start(&mut settings)?;
+    let Started { outputs, server, mut stop, mut hangup, attached } = start(&mut settings)?;
     let Attached { probes, counters, counts, .. } = attached;
     let start_ns = now_ns();
     let mut run = Run {
@@ -80,10 +85,10 @@ pub async fn run(mut settings: Settings, by: By) -> Result<(), Error> {
         server: None,
         queries: None,
         pushes: None,
-        chosen: settings.chosen,
+        chosen: settings.chosen.map(NetnsWatch::start).transpose().map_err(no_thread)?,
     };
     stop.deadline = settings.duration.map(|duration| Instant::now() + duration);
-    let (server, queries) = serve(settings.server)?;
+    let (server, queries) = serve(server)?;
     (run.server, run.queries) = (server, queries);
     run.pushes = pushes(&settings.outputs).then(|| every(settings.metrics_every));
     let ready = settings.ready_file.map(ReadyFile::create).transpose()?;
@@ -128,7 +133,33 @@ struct Run {
     /// OctaveTimes at which metrics are sent.
     pushes: Option<Interval>,
     /// The network namespace to which the run is limited.
-    pub(crate) chosen: Option<ChosenNetns>,
+    chosen: Option<NetnsWatch>,
+}
+
+/// Looks for the chosen network namespace, in a thread that reads other processes.
+struct NetnsWatch {
+    chosen: ChosenNetns,
+    ask: Box<dyn FnMut(()) -> bool>,
+    is_gone: Lookups<(), bool>,
+}
+
+impl NetnsWatch {
+    fn start(chosen: ChosenNetns) -> io::Result<Self> {
+        let its = chosen.clone();
+        let is_gone = Lookups::start("namespaces", LONGEST_SEARCH, || {}, move |()| its.is_gone())?;
+        Ok(Self { chosen, ask: Box::new(is_gone.asker()), is_gone })
+    }
+
+    /// True if it was found to be gone; searches again otherwise.
+    fn is_gone(&mut self) -> bool {
+        if self.is_gone.try_next() == Some(true) {
+            return true;
+        }
+        if !self.chosen.has_its_name() {
+            (self.ask)(()); // with too many questions the answer comes all the same
+        }
+        false
+    }
 }
 
 impl Run {
@@ -157,8 +188,8 @@ impl Run {
                         let status = broken.map_or_else(|| Ok(losses_line(&self.losses(&self.counted)?)), Ok::<_, Error>);
                         service.alive(&status?, is_well);
                     }
-                    if let Some(gone) = self.chosen.as_ref().filter(|chosen| chosen.is_gone()) {
-                        warn(format_args!("{}: the trace ends", gone.gone_message()));
+                    if let Some(watch) = &mut self.chosen && watch.is_gone() {
+                        warn(format_args!("{}: the trace ends", watch.chosen.gone_message()));
                         return Ok("netns_gone");
                     }
                 }

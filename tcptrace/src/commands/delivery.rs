@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write as _},
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
 };
 
 use thiserror::Error;
@@ -96,21 +96,42 @@ fn deliver(sink: &mut dyn Sink, text: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-pub(crate) fn open(specs: &[OutputSpec]) -> Result<Outputs, Error> {
-    let open = |spec: &OutputSpec| {
-        let takes_metrics = spec.target.content() == Content::Metrics;
-        let output = Output::start(spec.name.clone(), spec.target.open()?, spec.queue_bytes, |words| warn(words))?;
-        Ok((output, takes_metrics))
+/// Outputs that are open, but have no threads yet.
+pub(crate) struct Opened(Vec<(OutputSpec, Box<dyn Sink>)>);
+
+/// Opens outputs. Their threads start later: [`Opened::start`].
+pub(crate) fn open(specs: &[OutputSpec]) -> Result<Opened, Error> {
+    let named = |spec: &OutputSpec| {
+        let sink = spec.target.open().map_err(|source| Error { target: spec.name.clone(), source })?;
+        Ok((spec.clone(), sink))
     };
-    let named = |spec: &OutputSpec| open(spec).map_err(|source| Error { target: spec.name.clone(), source });
-    specs.iter().map(named).collect::<Result<_, _>>().map(Outputs::new)
+    specs.iter().map(named).collect::<Result<_, _>>().map(Opened)
 }
 
-/// Serves metrics at this address, if any, until the server is dropped.
-pub(crate) fn serve(address: Option<SocketAddr>) -> Result<(Option<Server>, Option<mpsc::Receiver<Query>>), Error> {
-    let Some(address) = address else { return Ok((None, None)) };
-    let target = || format!("prometheus:{address}");
-    let (server, queries) = Server::start(address).map_err(|source| Error { target: target(), source })?;
+impl Opened {
+    /// Starts a thread for each of them.
+    pub(crate) fn start(self) -> Result<Outputs, Error> {
+        let start = |(spec, sink): (OutputSpec, Box<dyn Sink>)| {
+            let takes_metrics = spec.target.content() == Content::Metrics;
+            let output = Output::start(spec.name.clone(), sink, spec.queue_bytes, |words| warn(words));
+            let output = output.map_err(|source| Error { target: spec.name, source })?;
+            Ok((output, takes_metrics))
+        };
+        self.0.into_iter().map(start).collect::<Result<_, _>>().map(Outputs::new)
+    }
+}
+
+/// Binds the address at which metrics are served, if any: that may take rights that are given up later.
+pub(crate) fn bind(address: Option<SocketAddr>) -> Result<Option<TcpListener>, Error> {
+    let named = |address| move |source| Error { target: format!("prometheus:{address}"), source };
+    address.map(|address| TcpListener::bind(address).map_err(named(address))).transpose()
+}
+
+/// Serves metrics to this address, if any, until the server is dropped.
+pub(crate) fn serve(to: Option<TcpListener>) -> Result<(Option<Server>, Option<mpsc::Receiver<Query>>), Error> {
+    let Some(listener) = to else { return Ok((None, None)) };
+    let target = listener.local_addr().map_or_else(|_| "prometheus".to_owned(), |at| format!("prometheus:{at}"));
+    let (server, queries) = Server::on(listener).map_err(|source| Error { target, source })?;
     info(format_args!("serving metrics at http://{}/metrics", server.address()));
     Ok((Some(server), Some(queries)))
 }

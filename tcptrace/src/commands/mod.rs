@@ -6,6 +6,7 @@
 
 pub mod aggregate;
 pub mod config;
+mod confinement;
 pub mod delivery;
 pub mod doctor;
 pub mod explain;
@@ -42,7 +43,10 @@ use crate::{
     },
     listing::{Lister, ListingOptions},
     model::state::{State, StateSet},
-    outputs::messages::{self, Form, Level, info, warn},
+    outputs::{
+        exec::helper,
+        messages::{self, Form, Level, info, warn},
+    },
     sys::{descriptors, heap, host_proc, pids, systemd::Service},
 };
 
@@ -78,8 +82,11 @@ const fn least(quiet: bool) -> Level {
 /// a plugin.
 #[must_use]
 pub fn main() -> ExitCode {
-    descriptors::raise();
     let words: Vec<_> = std::env::args_os().collect();
+    if let Some(exit) = helper::serve(&words) {
+        return exit;
+    }
+    descriptors::raise();
     let is_plugin = plugin::is_wanted(&words);
     let Parsed { args, notices } = parse(words).unwrap_or_else(|error| plugin::exit(is_plugin, error));
     if let Err((path, error)) = host_proc::adopt() {
@@ -152,6 +159,7 @@ async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
     match args.command {
         None => {
             let settings = Settings::from_args(&args.trace).unwrap_or_else(|error| exit(error));
+            confinement::become_user(args.trace.run_as.as_deref())?;
             messages::start(Form::Plain, least(args.trace.output.quiet))?;
             notify(notices);
             run_trace(settings).await
@@ -159,6 +167,7 @@ async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
         Some(Command::Daemon(args)) => {
             let mut settings = Settings::from_args(&args.trace).unwrap_or_else(|error| exit(error));
             settings.service = Service::new();
+            confinement::become_user(args.trace.run_as.as_deref())?;
             messages::start_log(level(args.log_level).min(least(args.trace.output.quiet)))?;
             notify(notices);
             run_trace(settings).await
@@ -220,7 +229,10 @@ async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
             let wanted = ListingOptions { states, holders: true, ..ListingOptions::default() };
             pids::check(&filter.sockets.pids).map_err(anyhow::Error::msg)?.into_iter().for_each(info);
             pids::warning().into_iter().for_each(warn);
-            let mut lister = Lister::alone(args.listing.no_iter, netns);
+            let mut lister = Lister::alone(args.listing.no_iter, netns.clone());
+            if !args.listing.no_sandbox {
+                confinement::enter_to_list(&args.output.to, netns.as_ref());
+            }
             match args.watch {
                 None => sockets::run(&args, &view, &filter, || lister.list(&wanted))?,
                 Some(interval) => sockets::watch(&args, &view, &filter, interval, || lister.list(&wanted)).await?,

@@ -91,6 +91,8 @@ pub struct Settings {
     pub ready_file: Option<PathBuf>,
     /// The service manager to notify.
     pub service: Service,
+    /// True if rights that are not needed any more are given up.
+    pub sandbox: bool,
 }
 
 /// Flags that decide what is a finding.
@@ -164,6 +166,7 @@ impl Settings {
             screen: None,
             ready_file: args.ready_file.clone(),
             service: Service::default(),
+            sandbox: !args.listing.no_sandbox,
         })
     }
 
@@ -290,7 +293,8 @@ impl Settings {
         trace.filter = args.filter.clone();
         trace.findings = args.findings.clone();
         trace.output.to = Vec::new();
-        let mut settings = Self { once: true, ..Self::from_args(&trace)? };
+        // It lists and ends sockets afterwards.
+        let mut settings = Self { once: true, sandbox: false, ..Self::from_args(&trace)? };
         if let Some(thresholds) = &mut settings.session.findings {
             thresholds.examples = examples;
         }

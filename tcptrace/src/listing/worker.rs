@@ -11,7 +11,10 @@ use tokio::sync::mpsc as results;
 use crate::{
     listing::{Error, Lister, ListingOptions},
     model::snapshot::Snapshot,
-    sys::workers::{self, Worker},
+    sys::{
+        sandbox::readers,
+        workers::{self, Worker},
+    },
 };
 
 /// Handle to the listing thread, which ends when this is dropped.
@@ -47,7 +50,7 @@ impl ListingWorker {
                 }
             }
         };
-        let (worker, _) = workers::spawn("listing", "listing".to_owned(), work)?;
+        let (worker, _) = readers::spawn("listing", "listing".to_owned(), work)?;
         Ok(Self { requests, results, worker })
     }
 

@@ -36,6 +36,8 @@ pub struct FileSettings {
     pub keep: usize,
     /// Compression of rotated files.
     pub compression: Compression,
+    /// Permissions of a new file, before the umask; 0600 if it is not given.
+    pub mode: Option<u32>,
     /// First line of each file, if the format has one: the names of the CSV columns.
     pub head: Vec<u8>,
 }
@@ -89,7 +91,7 @@ impl FileSink {
     }
 
     fn opened(&self, replace: bool) -> io::Result<Open> {
-        let mut open = open(&self.settings.path, self.access, replace)?;
+        let mut open = open(&self.settings.path, self.access, self.settings.mode, replace)?;
         open.head(&self.settings.head)?;
         Ok(open)
     }
@@ -109,6 +111,7 @@ impl FileSink {
     /// cannot be moved away, it stays in use.
     fn rotate_if_due(&mut self, next: usize) {
         let (period, limit, head) = (self.period(), self.settings.rotate_bytes, self.settings.head.len() as u64);
+        self.old.tidy_once();
         let Some(open) = &self.open else { return };
         let is_over = open.period.is_some_and(|begun| begun != period);
         let is_full = limit > 0 && open.len + next as u64 > limit;
@@ -188,6 +191,7 @@ impl Sink for FileSink {
     }
 
     fn finish(&mut self) -> Result<(), DeliveryError> {
+        self.old.tidy_once();
         self.old.finish();
         Ok(())
     }
@@ -241,8 +245,8 @@ impl Open {
 }
 
 /// Opens a file for appending; completes an unfinished line first.
-fn open(path: &Path, access: Option<Access>, replace: bool) -> io::Result<Open> {
-    let mut file = files::append(path, access)?;
+fn open(path: &Path, access: Option<Access>, mode: Option<u32>, replace: bool) -> io::Result<Open> {
+    let mut file = files::append(path, access, mode)?;
     // A file behind a descriptor is not ours to move away.
     let is_regular = file.metadata()?.is_file() && !files::is_descriptor(path);
     if replace && file.metadata()?.is_file() {
@@ -273,9 +277,17 @@ pub(super) fn replaced(path: &str) -> Box<dyn Target> {
     Box::new(FileSettings { path: path.into(), replace: true, ..FileSettings::default() })
 }
 
+/// Permissions in octal, as chmod(1) takes them, without the bits by which others could change or run the file.
+fn mode(value: &str) -> Result<u32, String> {
+    let mode = Some(value).filter(|value| value.bytes().all(|digit| digit.is_ascii_digit()));
+    let mode = mode.and_then(|value| u32::from_str_radix(value, 8).ok()).filter(|mode| mode & !0o664 == 0);
+    let mode = mode.filter(|mode| mode & 0o600 == 0o600);
+    mode.ok_or_else(|| "takes permissions in octal, from 0600 to 0664".into())
+}
+
 impl Target for FileSettings {
     fn keys(&self) -> &'static [&'static str] {
-        &["format", "replace", "rotate-size", "rotate-every", "keep", "compress"]
+        &["format", "replace", "mode", "rotate-size", "rotate-every", "keep", "compress"]
     }
 
     fn extension(&self) -> Option<&str> {
@@ -285,6 +297,7 @@ impl Target for FileSettings {
     fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
         match key {
             "replace" => self.replace = flag(value)?,
+            "mode" => self.mode = Some(mode(value)?),
             "rotate-size" => self.rotate_bytes = size(value)?,
             "rotate-every" => {
                 let time = Some(duration(value)?).filter(|time| *time >= Duration::from_secs(1));
@@ -305,6 +318,10 @@ impl Target for FileSettings {
 
     fn content(&self) -> Content {
         Content::Formatted
+    }
+
+    fn path(&self) -> Option<&Path> {
+        Some(&self.path)
     }
 
     fn set_head(&mut self, head: &[u8]) {
@@ -328,7 +345,7 @@ mod tests {
     #[test]
     fn only_what_is_at_the_end_is_cut_off() {
         let path = std::env::temp_dir().join(format!("tcptrace-cut-{}", std::process::id()));
-        let mut file = open(&path, None, true).unwrap();
+        let mut file = open(&path, None, None, true).unwrap();
         std::fs::remove_file(&path).unwrap();
         file.append(b"abc\nde").1.unwrap();
         assert!(file.cut(2));

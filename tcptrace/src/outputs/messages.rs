@@ -27,7 +27,7 @@ use crate::{
         standard::Standard,
     },
     pipeline::records::RecordsBuilder,
-    sys::terminal,
+    sys::{sandbox::confine_idle_thread, terminal},
 };
 
 /// Maximum size of the queue in bytes; if it is full, the oldest lines are dropped and counted.
@@ -99,7 +99,7 @@ struct Log {
 static RUNNING: OnceLock<Log> = OnceLock::new();
 
 /// Starts the log: a separate thread writes all lines that are at least this severe. A process has one log: further
-/// calls have no effect.
+/// calls have no effect. The thread gives up all rights that it has, since it runs before others can give up theirs.
 ///
 /// # Errors
 /// If no thread can be started, or stderr is closed.
@@ -109,7 +109,10 @@ pub fn start(form: Form, level: Level) -> io::Result<()> {
         Form::Journal => Box::new(Journald::log()),
     };
     // It reports its own problems itself, once they are over.
-    let output = Output::start_in("log", LOG.to_owned(), LOG.to_owned(), sink, QUEUE_BYTES, |words| warn(words))?;
+    let output =
+        Output::start_in("log", LOG.to_owned(), confine_idle_thread, LOG.to_owned(), sink, QUEUE_BYTES, |words| {
+            warn(words)
+        })?;
     let _ = RUNNING.set(Log { output, form, level });
     panic::set_hook(Box::new(|panic| {
         terminal::restore(); // of a screen that covers it

@@ -25,7 +25,7 @@ mod alertmanager;
 mod all;
 mod client;
 mod counters;
-mod exec;
+pub mod exec;
 mod file;
 mod flat;
 pub mod http;

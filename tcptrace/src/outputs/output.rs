@@ -51,13 +51,15 @@ impl Output {
         queue_bytes: usize,
         report: impl Fn(&str) + Send + 'static,
     ) -> io::Result<Self> {
-        Self::start_in("output", format!("output {name}"), name, sink, queue_bytes, report)
+        Self::start_in("output", format!("output {name}"), || (), name, sink, queue_bytes, report)
     }
 
-    /// As [`Self::start`], with the thread's name in the operating system and in messages.
+    /// As [`Self::start`], with the thread's name in the operating system and in messages. The thread first calls
+    /// `prepare`.
     pub(crate) fn start_in(
         thread: &str,
         worker: String,
+        prepare: fn(),
         name: String,
         mut sink: Box<dyn Sink>,
         queue_bytes: usize,
@@ -67,7 +69,10 @@ impl Output {
         let counters = Arc::new(Counters::default());
         let (its_queue, its_counters, is_suppressing) = (Arc::clone(&queue), Arc::clone(&counters), Cell::new(false));
         let work = Work { name: name.clone(), queue: its_queue, counters: its_counters, is_suppressing };
-        let (worker, _) = workers::spawn(thread, worker, move || work.run(sink.as_mut(), &report))?;
+        let (worker, _) = workers::spawn(thread, worker, move || {
+            prepare();
+            work.run(sink.as_mut(), &report);
+        })?;
         Ok(Self { name, queue, counters, worker })
     }
 

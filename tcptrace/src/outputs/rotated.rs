@@ -25,16 +25,22 @@ pub(super) struct Rotator {
     /// True if another thread is already waiting for it, which will see all files.
     waits: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    /// True if it has cleaned up after earlier runs.
+    has_tidied: bool,
 }
 
 impl Rotator {
-    /// Rotates the file at `path`; the latest `keep` rotated files are kept (0: all). Also cleans up after earlier
-    /// runs.
+    /// Rotates the file at `path`; the latest `keep` rotated files are kept (0: all).
     pub(super) fn new(path: &Path, keep: usize, compression: Compression) -> Self {
         let (tidying, waits) = (Arc::default(), Arc::default());
-        let mut keeper = Self { path: path.to_owned(), keep, compression, tidying, waits, thread: None };
-        keeper.tidy();
-        keeper
+        Self { path: path.to_owned(), keep, compression, tidying, waits, thread: None, has_tidied: false }
+    }
+
+    /// Cleans up after earlier runs, once. Not at the start: no thread runs before all have given up their rights.
+    pub(super) fn tidy_once(&mut self) {
+        if !self.has_tidied {
+            self.tidy();
+        }
     }
 
     /// Renames the current file to its name followed by the time (UTC).
@@ -54,6 +60,7 @@ impl Rotator {
     }
 
     fn tidy(&mut self) {
+        self.has_tidied = true;
         let has_work = self.keep > 0 || self.compression != Compression::None;
         if !has_work || self.waits.swap(true, Ordering::AcqRel) {
             return;

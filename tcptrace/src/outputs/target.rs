@@ -1,6 +1,6 @@
 //! What a kind of output is: what users write for it, the options it has, and how it is opened.
 
-use std::{fmt, io, net::SocketAddr};
+use std::{fmt, io, net::SocketAddr, path::Path};
 
 use crate::outputs::sink::Sink;
 
@@ -65,6 +65,11 @@ pub trait Target: fmt::Debug + Send + Sync {
     /// True for standard output: it may be a terminal, and SIGHUP then ends the run.
     fn is_stdout(&self) -> bool {
         false
+    }
+
+    /// What it opens again and again in the file system, to write to it.
+    fn path(&self) -> Option<&Path> {
+        None
     }
 
     /// What the name of its file ends with, if it has one.

@@ -10,8 +10,10 @@ use std::{
     path::Path,
 };
 
-/// Mode of a new file, before the umask.
-const MODE: u32 = 0o640;
+use crate::sys::sandbox::explained;
+
+/// Mode of a new file, before the umask, unless another one was asked for.
+const MODE: u32 = 0o600;
 /// How often a file may disappear or reappear between checking and opening it.
 const TRIES: u32 = 16;
 /// Mode bits of a folder: writable by the group or by others, and sticky, so that only owners may remove their files.
@@ -52,19 +54,20 @@ impl Access {
     }
 }
 
-/// Opens a file for appending, and creates it if needed, with these permissions or the default mode. A regular file
-/// stays locked (flock(2)) while it is open. Opening a pipe does not block: ENXIO means that it has no reader yet.
+/// Opens a file for appending, and creates it if needed, with these permissions, or this mode before the umask. A regular
+/// file stays locked (flock(2)) while it is open. Opening a pipe does not block: ENXIO means that it has no reader yet.
 ///
 /// # Errors
 /// If it is a link, a block device or a socket, has several names, belongs to another user in a folder such as /tmp, or
 /// is locked by another writer.
-pub fn append(path: &Path, access: Option<Access>) -> io::Result<File> {
-    append_checked(path, access, check)
+pub fn append(path: &Path, access: Option<Access>, mode: Option<u32>) -> io::Result<File> {
+    append_checked(path, access, mode, check).map_err(|error| explained(error, path))
 }
 
 fn append_checked(
     path: &Path,
     access: Option<Access>,
+    mode: Option<u32>,
     check: fn(&Path, &Metadata) -> io::Result<()>,
 ) -> io::Result<File> {
     if is_descriptor(path) {
@@ -83,7 +86,7 @@ fn append_checked(
                     file => file?,
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => match create(path, access) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match create_with(path, access, mode) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 file => file?,
             },
@@ -108,7 +111,7 @@ fn append_checked(
 /// # Errors
 /// See [`append`].
 pub fn replace(path: &Path) -> io::Result<File> {
-    let file = append(path, None)?;
+    let file = append(path, None, None)?;
     if file.metadata()?.is_file() {
         file.set_len(0)?;
     }
@@ -120,7 +123,11 @@ pub fn replace(path: &Path) -> io::Result<File> {
 /// # Errors
 /// If anything exists at the path, even a dangling link.
 pub fn create(path: &Path, access: Option<Access>) -> io::Result<File> {
-    let mode = if access.is_some() { 0o600 } else { MODE };
+    create_with(path, access, None).map_err(|error| explained(error, path))
+}
+
+fn create_with(path: &Path, access: Option<Access>, mode: Option<u32>) -> io::Result<File> {
+    let mode = mode.filter(|_| access.is_none()).unwrap_or(MODE);
     let file = OpenOptions::new().read(true).append(true).create_new(true).mode(mode).open(path)?;
     if let Some(access) = access {
         access.apply(&file)?;
@@ -136,7 +143,7 @@ pub fn create(path: &Path, access: Option<Access>) -> io::Result<File> {
 /// others.
 pub fn create_private(path: &Path) -> io::Result<File> {
     let access = Some(Access::private());
-    let file = append_checked(path, access, check_regular)?;
+    let file = append_checked(path, access, None, check_regular).map_err(|error| explained(error, path))?;
     check_regular(path, &file.metadata()?)?;
     if is_descriptor(path) {
         return Err(irregular());
@@ -306,7 +313,7 @@ mod tests {
         let (secret, path) = (folder.file("secret"), folder.file("out"));
         fs::write(&secret, "secret").unwrap();
         symlink(&secret, &path).unwrap();
-        assert!(refusal(append(&path, None)).contains("symbolic link"));
+        assert!(refusal(append(&path, None, None)).contains("symbolic link"));
         assert!(refusal(replace(&path)).contains("symbolic link"));
         assert!(refusal(remove_stale(&path)).contains("symbolic link"));
         assert!(refusal(read(&path)).contains("symbolic links"));
@@ -315,19 +322,19 @@ mod tests {
 
         fs::remove_file(&path).unwrap();
         symlink(folder.file("nowhere"), &path).unwrap();
-        assert!(refusal(append(&path, None)).contains("symbolic link"));
+        assert!(refusal(append(&path, None, None)).contains("symbolic link"));
         assert!(create(&path, None).is_err() && !folder.file("nowhere").exists(), "nothing is made where it points to");
 
         fs::remove_file(&path).unwrap();
         fs::hard_link(&secret, &path).unwrap();
-        assert!(refusal(append(&path, None)).contains("hard links"));
+        assert!(refusal(append(&path, None, None)).contains("hard links"));
         assert!(refusal(replace(&path)).contains("hard links"));
         assert!(refusal(remove_stale(&path)).contains("something else is there"));
 
         fs::remove_file(&path).unwrap();
         let _socket = UnixDatagram::bind(&path).unwrap();
-        assert!(refusal(append(&path, None)).contains("it is a socket"));
-        assert!(refusal(append(&folder.0, None)).contains("directory"));
+        assert!(refusal(append(&path, None, None)).contains("it is a socket"));
+        assert!(refusal(append(&folder.0, None, None)).contains("directory"));
         assert_eq!(fs::read(&secret).unwrap(), b"secret");
     }
 
@@ -335,13 +342,13 @@ mod tests {
     fn a_file_has_one_writer() {
         let folder = Folder::new("writer");
         let (path, moved) = (folder.file("out"), folder.file("moved"));
-        let first = append(&path, None).unwrap();
-        assert!(refusal(append(&path, None)).contains("another tcptrace"));
+        let first = append(&path, None, None).unwrap();
+        assert!(refusal(append(&path, None, None)).contains("another tcptrace"));
         fs::rename(&path, &moved).unwrap();
-        let second = append(&path, None).unwrap();
+        let second = append(&path, None, None).unwrap();
         assert!(is_at(&second, &path) && !is_at(&first, &path) && is_at(&first, &moved));
         drop(second);
-        append(&path, None).unwrap().write_all(b"a").unwrap();
+        append(&path, None, None).unwrap().write_all(b"a").unwrap();
         replace(&path).unwrap().write_all(b"b").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"b");
     }
@@ -352,11 +359,11 @@ mod tests {
         for mode in [0o600, 0o644, 0o660] {
             let path = folder.file(&format!("{mode:o}"));
             let access = Access { mode, ..Access::of(&fs::metadata(&folder.0).unwrap()) };
-            let file = append(&path, Some(access)).unwrap();
+            let file = append(&path, Some(access), None).unwrap();
             assert_eq!(Access::of(&file.metadata().unwrap()), access, "{mode:o}");
         }
-        let usual = append(&folder.file("usual"), None).unwrap().metadata().unwrap().mode();
-        assert_eq!(usual & 0o777 & !0o640, 0, "{usual:o}");
+        let usual = append(&folder.file("usual"), None, None).unwrap().metadata().unwrap().mode();
+        assert_eq!(usual & 0o777 & !0o600, 0, "{usual:o}");
     }
 
     #[test]
@@ -394,6 +401,8 @@ mod tests {
         for path in ["/dev/shm/fd", "/dev/null", "/proc/1/fd/1", "/tmp/dev/stdout", "stdout"] {
             assert!(!is_descriptor(Path::new(path)), "{path}");
         }
-        assert!(append(Path::new("/dev/full"), None).is_ok() && append(Path::new("/dev/null"), None).is_ok());
+        assert!(
+            append(Path::new("/dev/full"), None, None).is_ok() && append(Path::new("/dev/null"), None, None).is_ok()
+        );
     }
 }

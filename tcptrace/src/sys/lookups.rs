@@ -11,7 +11,10 @@ use std::{
 
 use tokio::sync::mpsc as answers;
 
-use crate::sys::workers::{self, Worker};
+use crate::sys::{
+    sandbox::readers,
+    workers::{self, Worker},
+};
 
 /// Maximum number of questions that wait.
 const MAX_WAITING: usize = 1024;
@@ -52,7 +55,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lookups<Q, A> {
                 }
             }
         };
-        let (worker, _) = workers::spawn(name, name.to_owned(), work)?;
+        let (worker, _) = readers::spawn(name, name.to_owned(), work)?;
         Ok(Self { questions, answers, worker })
     }
 

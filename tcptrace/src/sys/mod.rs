@@ -23,6 +23,8 @@ pub mod pids;
 pub mod places;
 pub mod process;
 pub mod processes;
+pub mod run_as;
+pub mod sandbox;
 pub mod services;
 pub mod signals;
 pub mod systemd;

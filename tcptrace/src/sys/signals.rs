@@ -51,6 +51,20 @@ const ENDING: [i32; 11] = [
     libc::SIGXCPU,
 ];
 
+/// Leaves the signals that stop a run to other threads, for the calling thread and those that it starts: the handler may
+/// have to remove a file, which this thread may not.
+pub(crate) fn leave_to_others() {
+    // SAFETY: all zeros is a valid value, which the calls write and read.
+    unsafe {
+        let mut signals: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut signals);
+        for signal in ENDING {
+            libc::sigaddset(&raw mut signals, signal);
+        }
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const signals, ptr::null_mut());
+    }
+}
+
 /// A second SIGINT or SIGTERM within this time is the same request: `timeout` sends each signal twice.
 const SAME_NS: u64 = 100_000_000;
 

@@ -90,6 +90,8 @@ fn fit() -> Facts {
             has_cgroup2: true,
             memlock_bytes: Some(8 << 20),
             program: "/usr/bin/tcptrace".to_owned(),
+            has_seccomp: true,
+            landlock: Some(7),
         },
         hooks: Some(Ok(vec![Hook { name: "inet_sock_set_state", missing: None }])),
         sysctls: sysctls(&[]),
@@ -114,6 +116,8 @@ fn in_trouble() -> Facts {
             has_cgroup2: false,
             memlock_bytes: Some(65536),
             program: "/tmp/\u{1b}[31mtcptrace".to_owned(),
+            has_seccomp: false,
+            landlock: None,
         },
         hooks: Some(Ok(vec![
             Hook { name: "inet_sock_set_state", missing: None },

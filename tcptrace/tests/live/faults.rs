@@ -411,11 +411,11 @@ fn full_device() {
 }
 
 /// A thread that a debugger has stopped, until this is dropped.
-struct Frozen(i32);
+pub(crate) struct Frozen(i32);
 
 impl Frozen {
     /// The thread of a process that is called so.
-    fn new(pid: u32, name: &str) -> Self {
+    pub(crate) fn new(pid: u32, name: &str) -> Self {
         let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
         let is_it = |task: &fs::DirEntry| {
             fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name)
@@ -489,7 +489,7 @@ fn frozen_threads() {
     run.assert_goes_on();
     drop(frozen);
     wait_until("the end of those that were replaced", || {
-        fs::read_dir(format!("/proc/{pid}/task")).unwrap().count() <= 6
+        fs::read_dir(format!("/proc/{pid}/task")).unwrap().count() <= 7
     });
     assert!(get(at, "/healthz").starts_with("HTTP/1.1 200 "));
     run.assert_ends_well();

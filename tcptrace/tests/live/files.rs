@@ -51,8 +51,13 @@ impl Drop for Folder {
     }
 }
 
+/// How many ways write to a file that was there before; the others are a ready file, and a recording.
+const OUTPUTS: usize = 7;
+const LISTING: usize = 3;
+const READY: usize = OUTPUTS;
+
 /// Ways to write to a file at a path, each of which ends soon.
-fn each_way(path: &Path) -> [(&'static str, Vec<String>); 6] {
+fn each_way(path: &Path) -> [(&'static str, Vec<String>); 9] {
     let path = path.to_str().unwrap();
     let words = |line: String| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
     [
@@ -61,7 +66,10 @@ fn each_way(path: &Path) -> [(&'static str, Vec<String>); 6] {
         ("counts", words(format!("--aggregate --duration 100ms -o file:{path}"))),
         ("a listing", words(format!("sockets -o {path}"))),
         ("a check-up", words(format!("doctor machine -o {path}"))),
+        ("rates", words(format!("rates --netns self --interval 50ms --count 1 -o {path}"))),
+        ("a dry run of kill", words(format!("kill --netns self --state CLOSING -o {path}"))),
         ("a ready file", words(format!("--duration 100ms --ready-file {path}"))),
+        ("a recording", words(format!("record -w {path} --netns self --duration 100ms"))),
     ]
 }
 
@@ -89,7 +97,7 @@ fn links() {
         fs::remove_file(&path).unwrap();
     }
     fs::hard_link(&secret, &path).unwrap();
-    for (way, args) in &each_way(&path)[..5] {
+    for (way, args) in &each_way(&path)[..OUTPUTS] {
         assert_refused(way, args, "hard links");
     }
     assert_eq!(fs::read_to_string(&secret).unwrap(), "secret\n");
@@ -111,19 +119,19 @@ fn planted() {
     let belongs_to = |uid| chown(&path, Some(uid), Some(uid)).unwrap();
     fs::write(&path, "").unwrap();
     belongs_to(4711);
-    for (way, args) in &each_way(&path)[..5] {
+    for (way, args) in &each_way(&path)[..OUTPUTS] {
         assert_refused(way, args, "belongs to another user");
     }
     fs::remove_file(&path).unwrap();
     make_node(&path, libc::S_IFIFO, 0);
     belongs_to(4711);
-    for (way, args) in &each_way(&path)[..5] {
+    for (way, args) in &each_way(&path)[..OUTPUTS] {
         assert_refused(way, args, "belongs to another user");
     }
     fs::remove_file(&path).unwrap();
     // A disk, in whatever folder.
     make_node(&path, libc::S_IFBLK, libc::makedev(7, 250));
-    for (way, args) in &each_way(&path)[..5] {
+    for (way, args) in &each_way(&path)[..OUTPUTS] {
         assert_refused(way, args, "block device");
     }
     fs::remove_file(&path).unwrap();
@@ -201,12 +209,40 @@ fn rotation() {
 fn default_access() {
     no_umask();
     let folder = Folder::new();
-    for (index, (way, args)) in each_way(&folder.file("N")).iter().enumerate().take(5) {
+    for (index, (way, args)) in each_way(&folder.file("N")).iter().enumerate() {
         let path = folder.file(&index.to_string());
         let args: Vec<_> = args.iter().map(|arg| arg.replace("/N", &format!("/{index}"))).collect();
-        assert!(run(&args).status.success(), "{way}");
-        assert_eq!(access(&path), (0o640, 0, 0), "{way}: {:o}", access(&path).0);
+        let output = run(&args);
+        assert!([Some(0), Some(3)].contains(&output.status.code()), "{way}: {output:?}");
+        if index == READY {
+            continue; // it is removed at the end: see below
+        }
+        assert_eq!(access(&path), (0o600, 0, 0), "{way}: {:o}", access(&path).0);
     }
+    let ready = folder.file("ready");
+    let tracer = Tracer::spawn(&["--netns", "self", "--ready-file", ready.to_str().unwrap()]);
+    wait_until("the start", || ready.exists());
+    assert_eq!(access(&ready), (0o600, 0, 0));
+    tracer.stop();
+    // A report holds what a recording does.
+    let (recording, page) = (folder.file(&(READY + 1).to_string()), folder.file("page"));
+    let paths = [&recording, &page].map(|path| path.to_str().unwrap().to_owned());
+    assert!(run(&["report".to_owned(), paths[0].clone(), "-o".to_owned(), paths[1].clone()]).status.success());
+    assert_eq!(access(&page), (0o600, 0, 0));
+    fs::remove_file(&page).unwrap();
+    symlink(folder.file("nowhere"), &page).unwrap();
+    let refused = run(&["report".to_owned(), paths[0].clone(), "-o".to_owned(), paths[1].clone()]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("symbolic link"), "{refused:?}");
+    // As it was asked for: the first file and those that follow a rotation.
+    let path = folder.file("asked");
+    let flag = format!("file:{},mode=0640,rotate-size=1KiB,format=json", path.display());
+    let tracer = Tracer::here(&["-o", &flag]);
+    connections(5);
+    settle();
+    tracer.stop();
+    let rotated = fs::read_dir(&folder.0).unwrap().map(|entry| entry.unwrap().path());
+    let rotated: Vec<_> = rotated.filter(|file| file.to_str().unwrap().contains("/asked")).collect();
+    assert!(rotated.len() > 1 && rotated.iter().all(|file| access(file).0 == 0o640), "{rotated:?}");
     // What the umask takes away besides stays away.
     let path = folder.file("tight");
     let mut command = Command::new(binary());
@@ -214,12 +250,12 @@ fn default_access() {
     // SAFETY: umask(2) may be called between fork and exec.
     unsafe {
         command.pre_exec(|| {
-            libc::umask(0o077);
+            libc::umask(0o277);
             Ok(())
         });
     }
     assert!(command.status().unwrap().success());
-    assert_eq!(access(&path).0, 0o600);
+    assert_eq!(access(&path).0, 0o400);
 }
 
 fn one_writer() {
@@ -238,14 +274,14 @@ fn one_writer() {
             break now;
         }
     };
-    for (way, args) in &each_way(&path)[..5] {
+    for (way, args) in &each_way(&path)[..OUTPUTS] {
         assert_refused(way, args, "another tcptrace");
     }
     assert_eq!(fs::read(&path).unwrap(), before, "nothing was cut off or added");
     connections(20);
     settle();
     // The present file is another one now, and locked as well.
-    assert_refused("a listing", &each_way(&path)[3].1, "another tcptrace");
+    assert_refused("a listing", &each_way(&path)[LISTING].1, "another tcptrace");
     let run = tracer.stop();
     assert!(run.status.success(), "{}", run.stderr);
     // All lines are there: delivered, as the last record says, and that record itself.
@@ -255,7 +291,7 @@ fn one_writer() {
     let end: serde_json::Value = serde_json::from_str(last.lines().last().unwrap()).unwrap();
     assert_eq!(end["outputs"][0]["delivered"], lines - 1, "{end}");
     // The lock goes with the run.
-    assert!(self::run(&each_way(&path)[3].1).status.success());
+    assert!(self::run(&each_way(&path)[LISTING].1).status.success());
 }
 
 fn stale_ready() {
@@ -291,7 +327,7 @@ fn foreign_ready() {
     let folder = Folder::new();
     let (ready, other) = (folder.file("ready"), folder.file("other"));
     fs::write(&other, "content\n").unwrap();
-    assert_refused("another file", &each_way(&other)[5].1, "something else is there");
+    assert_refused("another file", &each_way(&other)[READY].1, "something else is there");
     assert_eq!(fs::read_to_string(&other).unwrap(), "content\n");
 
     let mut running = Command::new(binary())
@@ -302,7 +338,7 @@ fn foreign_ready() {
         .spawn()
         .unwrap();
     wait_until("the start", || ready.exists());
-    assert_refused("one in use", &each_way(&ready)[5].1, "another tcptrace");
+    assert_refused("one in use", &each_way(&ready)[READY].1, "another tcptrace");
     assert!(ready.exists());
     // Somebody put another one in its place: that is not removed at the end.
     fs::remove_file(&ready).unwrap();

@@ -32,6 +32,7 @@ mod privileges;
 mod program;
 mod rates;
 mod recording;
+mod sandbox;
 mod scenarios;
 mod shown;
 mod sockets;
@@ -73,6 +74,7 @@ const SUITES: &[(&str, &[Test])] = &[
     ("foreign", foreign::TESTS),
     ("aggregate", aggregate::TESTS),
     ("privileges", privileges::TESTS),
+    ("sandbox", sandbox::TESTS),
     ("program", program::TESTS),
     ("starts", starts::TESTS),
     ("sockets", sockets::TESTS),

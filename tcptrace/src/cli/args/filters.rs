@@ -121,6 +121,11 @@ pub struct ListingArgs {
     /// List sockets and their holders through sock_diag and /proc even if the kernel has BPF iterators
     #[arg(long, help_heading = "Debugging")]
     pub no_iter: bool,
+
+    /// Keep all rights after the start: by default tcptrace gives up capabilities, and has system calls and writing to files
+    /// limited by seccomp and Landlock
+    #[arg(long, help_heading = "Debugging")]
+    pub no_sandbox: bool,
 }
 
 pub(super) fn state_names() -> String {

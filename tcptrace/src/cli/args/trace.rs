@@ -156,6 +156,11 @@ pub struct TraceArgs {
     #[arg(long, help_heading = "Debugging")]
     pub kernel_addresses: bool,
 
+    /// Run as this user, a name or a UID of /etc/passwd: keeps only the capabilities that are needed from root, and opens
+    /// outputs with the rights of this user
+    #[arg(long, value_name = "USER", help_heading = "Debugging")]
+    pub run_as: Option<String>,
+
     /// Create this file when all probes are attached, and remove it at the end
     #[arg(long, value_name = "FILE", help_heading = "Debugging")]
     pub ready_file: Option<PathBuf>,

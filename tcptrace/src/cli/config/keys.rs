@@ -103,6 +103,8 @@ keys! {
     cgroup: Vec<PathBuf>, "paths" => filter.cgroup;
     netns: NetnsChoice, "one" => filter.netns;
     no_iter: bool, "flag" => listing.no_iter;
+    no_sandbox: bool, "flag" => listing.no_sandbox;
+    run_as: String, "one" => run_as;
     format: Format, "choice" => output.format;
     time: Time, "choice" => output.time;
     columns: Vec<EventColumn>, "list" => columns;

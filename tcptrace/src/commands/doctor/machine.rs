@@ -51,6 +51,10 @@ pub struct Machine {
     pub memlock_bytes: Option<u64>,
     /// Path of this program, for the remedy with setcap(8).
     pub program: String,
+    /// True if the kernel takes seccomp filters.
+    pub has_seccomp: bool,
+    /// The version of Landlock's interface, if the kernel has it.
+    pub landlock: Option<u32>,
 }
 
 /// The kernel's types (BTF).
@@ -83,6 +87,7 @@ pub(super) fn checks(machine: &Machine, sysctls: &Sysctls) -> Vec<Check> {
     checks.push(pid_namespace(machine.view));
     checks.push(processes(machine.hides_processes));
     checks.push(cgroup2(machine.has_cgroup2));
+    checks.extend(sandbox(machine));
     checks
 }
 
@@ -320,6 +325,25 @@ fn cgroup2(mounted: bool) -> Check {
     subject.check("cgroup v2", Some(value.to_owned()), verdict)
 }
 
+/// tcptrace runs without them, too.
+fn sandbox(machine: &Machine) -> [Check; 2] {
+    const MISSING: &str = "missing";
+    let (seccomp, of_seccomp) = match machine.has_seccomp {
+        true => ("available", "a run is refused the system calls that it never makes"),
+        false => (MISSING, "a run is not refused the system calls that it never makes"),
+    };
+    let (landlock, of_landlock) = match machine.landlock {
+        Some(version) => (format!("version {version}"), "a run writes only in the folders of its outputs"),
+        None => (MISSING.to_owned(), "where a run writes is limited by the rights of its user alone"),
+    };
+    let subject_of_seccomp = subject("seccomp", "limits what tcptrace can still do once it runs", "seccomp(2)");
+    let subject_of_landlock = subject("landlock", "limits where tcptrace writes once it runs", "landlock(7)");
+    [
+        subject_of_seccomp.check("seccomp", Some(seccomp.to_owned()), Verdict::ok(of_seccomp)),
+        subject_of_landlock.check("Landlock", Some(landlock), Verdict::ok(of_landlock)),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -344,6 +368,8 @@ mod tests {
             has_cgroup2: true,
             memlock_bytes: Some(65536),
             program: "/usr/bin/tcptrace".into(),
+            has_seccomp: true,
+            landlock: Some(7),
         }
     }
 
@@ -382,6 +408,7 @@ mod tests {
         assert_eq!(found(&Machine { descriptors: None, ..fit() }), [("descriptors", Unknown)]);
         assert_eq!(found(&Machine { view: View::Own, ..fit() }), [("pid_namespace", Warning)]);
         assert_eq!(found(&Machine { view: View::HostProc, ..fit() }), []);
+        assert_eq!(found(&Machine { has_seccomp: false, landlock: None, ..fit() }), [], "it does without them");
     }
 
     #[test]

@@ -42,6 +42,7 @@ use crate::{
         descriptors,
         kernel::{memlock_bytes, release},
         pids,
+        sandbox::{seccomp, writes},
     },
 };
 
@@ -168,6 +169,8 @@ fn machine_with(types: Types) -> Machine {
         hides_processes: pids::hides_processes(),
         has_cgroup2: cgroup::find(Path::new("/")).is_ok(),
         memlock_bytes: memlock_bytes(),
+        has_seccomp: seccomp::is_available(),
+        landlock: writes::version(),
         program: std::env::current_exe().map_or_else(|_| "tcptrace".to_owned(), |path| path.display().to_string()),
     }
 }

@@ -55,7 +55,7 @@ pub enum Error {
 pub async fn run(args: RatesArgs) -> Result<(), Error> {
     let mut stop = Stop::new(false).map_err(Error::Signals)?;
     let mut sampler = Sampler::new(args.netns.clone())?;
-    let outputs = delivery::open(&args.output.to)?;
+    let outputs = delivery::open(&args.output.to)?.start()?;
     let is_screen = args.output.to.iter().any(|spec| spec.target.is_stdout()) && understands_codes();
     stop.keys = if is_screen { Keys::listen() } else { None };
     let measured = measure(&args, &mut sampler, &outputs, &mut stop).await;

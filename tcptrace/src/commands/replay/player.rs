@@ -115,7 +115,7 @@ impl Player {
         let names_within_ns = u64::try_from(settings.read_every.as_nanos()).unwrap_or(u64::MAX);
         let names = names(header, &known, settings.names.resolve);
         let context = Context { names_within_ns, ..Context::new(header.wall, names) };
-        let outputs = delivery::open(&settings.outputs)?;
+        let outputs = delivery::open(&settings.outputs)?.start()?;
         let interval_ns = settings.interval.and_then(|interval| u64::try_from(interval.as_nanos()).ok());
         let intervals = match interval_ns {
             Some(every_ns) if header.interval_ns == Some(every_ns) => Intervals::AsRecorded,

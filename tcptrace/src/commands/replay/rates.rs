@@ -35,7 +35,7 @@ pub(super) fn show(
     window: Window,
     only_last: bool,
 ) -> anyhow::Result<()> {
-    let outputs = delivery::open(&args.output.to)?;
+    let outputs = delivery::open(&args.output.to)?.start()?;
     let renderers = args.output.to.iter().map(|spec| renderer(args, spec)).collect();
     let given_to_ns = window.to_ns;
     let mut lines =

@@ -11,7 +11,7 @@ mod recording;
 pub(crate) mod run;
 pub(crate) mod threads;
 
-use std::collections::HashSet;
+use std::{collections::HashSet, net::TcpListener};
 
 use tokio::time::Instant;
 
@@ -22,6 +22,7 @@ use crate::{
         probes::{Attached, Probes},
     },
     commands::{
+        confinement,
         delivery::{self, pushes, serve},
         doctor::read,
         settings::Settings,
@@ -58,12 +59,23 @@ use crate::{
     },
 };
 
+/// What the start of a trace makes.
+pub(crate) struct Started {
+    pub(crate) outputs: Outputs,
+    /// Where metrics are served.
+    pub(crate) server: Option<TcpListener>,
+    pub(crate) stop: Stop,
+    pub(crate) hangup: Hangup,
+    pub(crate) attached: Attached,
+}
+
 /// The start of every trace: finds the wanted network namespace, opens the outputs, handles signals and attaches the programs.
-/// Warns about programs that could not be attached.
+/// Warns about programs that could not be attached. Then it gives up the rights that are not needed any more; only after
+/// that further threads start.
 ///
 /// # Errors
 /// If tracing cannot start.
-pub(crate) fn start(settings: &mut Settings) -> Result<(Outputs, Stop, Hangup, Attached), Error> {
+pub(crate) fn start(settings: &mut Settings) -> Result<Started, Error> {
     if let Some(path) = &settings.ready_file {
         files::remove_stale(path).map_err(|source| Error::ReadyFile { path: path.clone(), source })?;
     }
@@ -80,7 +92,7 @@ pub(crate) fn start(settings: &mut Settings) -> Result<(Outputs, Stop, Hangup, A
         settings.probes.filter.constants.netns = inode;
         settings.probes.filter.netns_cookie = cookie;
     }
-    let outputs = delivery::open(&settings.outputs)?;
+    let (outputs, server) = (delivery::open(&settings.outputs)?, delivery::bind(settings.server)?);
     let reopens = settings.takes_hangup();
     let stop = Stop::new(reopens).map_err(signals)?;
     let hangup = Hangup::new(reopens).map_err(signals)?;
@@ -88,7 +100,8 @@ pub(crate) fn start(settings: &mut Settings) -> Result<(Outputs, Stop, Hangup, A
     for missing in &attached.probes.missing {
         warn(format_args!("not attached: {} ({}): {}", missing.hook, missing.reason, missing.effect));
     }
-    Ok((outputs, stop, hangup, attached))
+    confinement::enter(settings, attached.iterators.is_ok());
+    Ok(Started { outputs: outputs.start()?, server, stop, hangup, attached })
 }
 
 /// Traces until a signal or a limit ends the run, or nobody reads the output any more.
@@ -97,16 +110,18 @@ pub(crate) fn start(settings: &mut Settings) -> Result<(Outputs, Stop, Hangup, A
 /// If tracing cannot start, or an output cannot be written.
 pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
     heap::be_steady();
-    let (outputs, mut stop, hangup, attached) = start(&mut settings)?;
+    let Started { outputs, server, mut stop, hangup, attached } = start(&mut settings)?;
     let Attached { mut probes, rings, counters, listeners, iterators, netns_alias, .. } = attached;
     if let Err(reason) = &iterators
         && !matches!(reason, object::Error::Forbidden)
     {
         info(format_args!("listing sockets through sock_diag and /proc: {reason}"));
     }
+    let iterators = iterators.ok();
+    let spare = iterators.as_ref().and_then(|iterators| iterators.try_clone().ok());
     let lister = match &settings.chosen {
-        Some(chosen) => Lister::of(iterators.ok(), chosen),
-        None => Lister::new(iterators.ok(), None),
+        Some(chosen) => Lister::of(iterators, chosen),
+        None => Lister::new(iterators, None),
     };
     let log = settings.recording.is_some().then(NameLog::default);
     let mut names = recording::names(std::mem::take(&mut probes.reset_reasons), log.as_ref());
@@ -122,7 +137,7 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
     let recorder = log.map(|log| recording::start(&settings, &context, netns_alias, start_ns, log)).transpose()?;
     let sampling = settings.recording.as_ref().map(|_| recording::Sampling::start(settings.netns.clone()));
     let sampling = sampling.transpose().map_err(no_thread)?;
-    let (server, queries) = serve(settings.server)?;
+    let (server, queries) = serve(server)?;
     let pushes = pushes(&settings.outputs).then_some(settings.metrics_every);
     let mut run = Run {
         queries,
@@ -140,7 +155,7 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
         names: reader,
         threads: Threads::default(),
         server,
-        no_iterators: settings.probes.no_iterators,
+        spare,
         listing: None,
         failed: None,
         poll: settings.poll,

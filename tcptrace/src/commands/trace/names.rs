@@ -89,13 +89,15 @@ impl NameReader {
         names.users = users.changed().unwrap_or_default();
         let mut looked = Instant::now();
         let mut path_of = cgroup::lookup();
-        let mut places = Places::new(&places::host_root(None));
+        // Found by that thread: this one may not look at other processes (`sys/sandbox`).
+        let mut places = None;
         let read = move |question: ProcessQuestion| {
             let is_due = looked.elapsed() >= USERS_EVERY;
             if is_due {
                 looked = Instant::now();
             }
             let users = if is_due { users.changed() } else { None };
+            let places = places.get_or_insert_with(|| Places::new(&places::host_root(None)));
             let read = processes::read(question.id, with_args, |pid| places.of_process(pid));
             let (names, place) = read.map_or((None, None), |(names, place)| (Some(names), place));
             let place = place.or_else(|| Some(places.of_cgroup(&path_of(question.cgroup)?, None)));

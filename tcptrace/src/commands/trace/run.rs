@@ -113,8 +113,8 @@ pub(crate) struct Run {
     pub(super) threads: Threads,
     /// Serves metrics and health checks.
     pub(super) server: Option<Server>,
-    /// True if a replaced listing thread must not use BPF iterators.
-    pub(super) no_iterators: bool,
+    /// The iterators of a listing thread that replaces another one: no program is loaded any more.
+    pub(super) spare: Option<Iterators>,
     /// The purpose of the listing in progress.
     pub(super) listing: Option<Purpose>,
     /// Why the last listing failed, so that the same error is reported once.
@@ -330,13 +330,11 @@ impl Run {
         }
         if self.worker.is_broken() {
             self.threads.replace("listing")?;
-            let (chosen, no_iterators) = (self.chosen.clone(), self.no_iterators);
-            let make = move || {
-                let iterators = if no_iterators { None } else { Iterators::alone().ok() };
-                match &chosen {
-                    Some(chosen) => Lister::of(iterators, chosen),
-                    None => Lister::new(iterators, None),
-                }
+            let iterators = self.spare.as_ref().and_then(|iterators| iterators.try_clone().ok());
+            let chosen = self.chosen.clone();
+            let make = move || match &chosen {
+                Some(chosen) => Lister::of(iterators, chosen),
+                None => Lister::new(iterators, None),
             };
             self.worker.replace(make).map_err(no_thread)?;
             if self.listing.is_some() {

@@ -7,7 +7,7 @@ use std::{
         fd::AsFd,
         unix::process::{CommandExt as _, ExitStatusExt as _},
     },
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -18,14 +18,25 @@ use rustix::{
     process::{Pid, Signal, kill_process_group},
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     model::printable::printable,
-    outputs::messages::info,
     sys::{host_proc, workers},
 };
 
+/// Records by their places, which a program is to be run for.
+pub(super) type Batch = Vec<(usize, Vec<u8>)>;
+
+/// What became of records, by their places, and what the programs said.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Answer {
+    pub(super) outcomes: Vec<(usize, Outcome)>,
+    pub(super) said: Vec<String>,
+}
+
 /// What became of a record.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Outcome {
     /// The program took it.
     Done,
@@ -40,7 +51,7 @@ pub(super) enum Outcome {
 /// `EX_TEMPFAIL` of sysexits.h.
 const TRY_AGAIN: i32 = 75;
 /// Variables that the program gets, if tcptrace has them. Others may hold secrets.
-const VARIABLES: [&str; 7] = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR"];
+pub(super) const VARIABLES: [&str; 7] = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR"];
 /// Most bytes of its standard error that are kept, most lines of it that are passed on, and most characters of a line.
 const MOST_STDERR: usize = 4096;
 const MOST_LINES: usize = 10;
@@ -48,10 +59,34 @@ const LONGEST_LINE: usize = 200;
 /// Longest time until the end of a program is noticed.
 const CHECK_EVERY: Duration = Duration::from_millis(20);
 
+/// A program, and how it is run.
+#[derive(Clone, Debug)]
+pub(super) struct Programs {
+    pub(super) program: PathBuf,
+    pub(super) arguments: Vec<String>,
+    pub(super) timeout: Duration,
+}
+
+impl Programs {
+    /// Runs it for each of these records at the same time, and waits for all runs.
+    pub(super) fn run(&self, batch: &Batch) -> Answer {
+        let mut children = Children { running: Vec::new(), timeout: self.timeout, answer: Answer::default() };
+        for (index, record) in batch {
+            if let Err(error) = children.start(*index, &self.program, &self.arguments, record) {
+                // The system has no room for another process, or the program is being replaced.
+                let outcome = Outcome::Later(format!("cannot be started: {error}"));
+                children.answer.outcomes.push((*index, outcome));
+            }
+        }
+        children.wait()
+    }
+}
+
 /// The programs that run for some records.
-pub(super) struct Children {
+struct Children {
     running: Vec<Running>,
     timeout: Duration,
+    answer: Answer,
 }
 
 /// A program that runs.
@@ -69,22 +104,8 @@ struct Running {
 }
 
 impl Children {
-    pub(super) fn new(timeout: Duration) -> Self {
-        Self { running: Vec::new(), timeout }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.running.len()
-    }
-
     /// Starts the program for a record.
-    pub(super) fn start(
-        &mut self,
-        index: usize,
-        program: &Path,
-        arguments: &[String],
-        record: &[u8],
-    ) -> io::Result<()> {
+    fn start(&mut self, index: usize, program: &Path, arguments: &[String], record: &[u8]) -> io::Result<()> {
         let mut command = Command::new(program);
         command.args(arguments).current_dir("/").env_clear().process_group(0);
         command.envs(VARIABLES.iter().filter_map(|name| Some((name, env::var_os(name)?))));
@@ -102,25 +123,24 @@ impl Children {
     }
 
     /// Waits for all of them; returns what became of each record.
-    pub(super) fn wait(mut self) -> Vec<(usize, Outcome)> {
-        let mut outcomes = Vec::new();
+    fn wait(mut self) -> Answer {
         while !self.running.is_empty() {
             workers::alive();
             self.wait_for_pipes();
-            let timeout = self.timeout;
+            let (timeout, answer) = (self.timeout, &mut self.answer);
             self.running.retain_mut(|running| {
                 running.exchange();
                 match running.outcome(timeout) {
                     Some(outcome) => {
-                        running.pass_on();
-                        outcomes.push((running.index, outcome));
+                        answer.said.extend(running.passed_on());
+                        answer.outcomes.push((running.index, outcome));
                         false
                     }
                     None => true,
                 }
             });
         }
-        outcomes
+        self.answer
     }
 
     /// Waits until a program reads, writes or has had time to end.
@@ -206,9 +226,9 @@ impl Running {
         lines.take(MOST_LINES).map(|line| printable(line).chars().take(LONGEST_LINE).collect()).collect()
     }
 
-    /// Passes on what it said.
-    fn pass_on(&self) {
-        self.lines().iter().for_each(|line| info(format_args!("{} says: {line}", self.name)));
+    /// What it said, for tcptrace's messages.
+    fn passed_on(&self) -> impl Iterator<Item = String> {
+        self.lines().into_iter().map(|line| format!("{} says: {line}", self.name))
     }
 
     /// Kills it and what it started.
@@ -229,7 +249,7 @@ fn nonblocking(pipe: &impl AsFd) -> io::Result<()> {
 
 /// In the new process, before the program starts: it ends with tcptrace, and has neither its descriptors nor its ambient
 /// capabilities.
-fn isolate() -> io::Result<()> {
+pub(super) fn isolate() -> io::Result<()> {
     const FIRST: u32 = 3;
     const MOST: i32 = 1 << 16;
     host_proc::leave();

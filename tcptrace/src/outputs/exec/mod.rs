@@ -5,6 +5,7 @@
 //! sysexits.h) try again later, anything else refused.
 
 mod child;
+pub mod helper;
 
 use std::{
     collections::VecDeque,
@@ -14,7 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::child::{Children, Outcome};
+use self::{
+    child::{Batch, Outcome, Programs},
+    helper::Helper,
+};
 use crate::{
     model::number::{digits, duration},
     outputs::{
@@ -86,6 +90,23 @@ impl Target for ExecTarget {
     }
 
     fn open(&self) -> io::Result<Box<dyn Sink>> {
+        self.check()?;
+        let mut helper = Helper::start(&self.programs())?;
+        Ok(Box::new(Exec::new(self, Box::new(move |batch| helper.run(batch)))))
+    }
+
+    fn boxed(&self) -> Box<dyn Target> {
+        Box::new(self.clone())
+    }
+}
+
+impl ExecTarget {
+    fn programs(&self) -> Programs {
+        Programs { program: self.program.clone(), arguments: self.arguments.clone(), timeout: self.timeout }
+    }
+
+    /// Refuses what is no program, or anybody's.
+    fn check(&self) -> io::Result<()> {
         let about = fs::metadata(&self.program)?;
         let mode = about.permissions().mode();
         if !about.is_file() || mode & 0o111 == 0 {
@@ -94,18 +115,17 @@ impl Target for ExecTarget {
         if mode & 0o002 != 0 {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "everybody may change it: `chmod o-w` it"));
         }
-        let limiter = Limiter::new(self.rate, Instant::now());
-        Ok(Box::new(Exec { target: self.clone(), limiter, outcomes: VecDeque::new() }))
-    }
-
-    fn boxed(&self) -> Box<dyn Target> {
-        Box::new(self.clone())
+        Ok(())
     }
 }
 
+/// Runs the program for some records.
+type Run = Box<dyn FnMut(&Batch) -> Vec<(usize, Outcome)> + Send>;
+
 /// Runs the program for several records at once.
 struct Exec {
-    target: ExecTarget,
+    run: Run,
+    at_once: usize,
     limiter: Limiter,
     /// What became of the first records, as far as they were tried; `None` for one that is to be tried again.
     outcomes: VecDeque<Option<Outcome>>,
@@ -142,11 +162,16 @@ impl Sink for Exec {
 }
 
 impl Exec {
+    fn new(target: &ExecTarget, run: Run) -> Self {
+        let limiter = Limiter::new(target.rate, Instant::now());
+        Self { run, at_once: target.at_once, limiter, outcomes: VecDeque::new() }
+    }
+
     /// Runs the program for the first records, and waits for all of these runs.
     fn run(&mut self, records: &Records) {
-        let mut children = Children::new(self.target.timeout);
+        let mut batch = Batch::new();
         for (index, record) in records.iter().enumerate() {
-            if children.len() >= self.target.at_once {
+            if batch.len() >= self.at_once {
                 break;
             }
             if index == self.outcomes.len() {
@@ -158,14 +183,10 @@ impl Exec {
                 self.outcomes.push_back(outcome);
             }
             if let Some(None) = self.outcomes.get(index) {
-                let Err(error) = children.start(index, &self.target.program, &self.target.arguments, record) else {
-                    continue;
-                };
-                // The system has no room for another process, or the program is being replaced.
-                self.outcomes[index] = Some(Outcome::Later(format!("cannot be started: {error}")));
+                batch.push((index, record.to_vec()));
             }
         }
-        for (index, outcome) in children.wait() {
+        for (index, outcome) in (self.run)(&batch) {
             if let Some(place) = self.outcomes.get_mut(index) {
                 *place = Some(outcome);
             }
@@ -205,6 +226,12 @@ mod tests {
         (folder, target)
     }
 
+    /// The output, which runs the program in this process.
+    fn opened(target: &ExecTarget) -> Box<dyn Sink> {
+        let programs = target.programs();
+        Box::new(Exec::new(target, Box::new(move |batch| programs.run(batch).outcomes)))
+    }
+
     fn records(numbers: std::ops::Range<u64>) -> Records {
         let mut builder = RecordsBuilder::default();
         for number in numbers {
@@ -218,7 +245,7 @@ mod tests {
     fn each_record_is_the_input_of_a_run() {
         let (folder, target) = script("input", "cat > $$.json");
         let mut all = records(0..5);
-        target.open().unwrap().deliver(&mut all).unwrap();
+        opened(&target).deliver(&mut all).unwrap();
         assert!(all.is_empty());
         let files = fs::read_dir(&folder.0).unwrap().map(|entry| entry.unwrap().path());
         let texts = files.filter(|path| path.extension().is_some()).map(|path| fs::read_to_string(path).unwrap());
@@ -234,7 +261,7 @@ mod tests {
             "codes",
             "read line; case $line in *:1}) echo 'no such pager' >&2; exit 3;; *:2}) [ -e tried ] || { touch tried; exit 75; };; *:3}) kill -9 $$;; esac",
         );
-        let mut sink = target.open().unwrap();
+        let mut sink = opened(&target);
         let mut all = records(0..5);
         let refused = |sink: &mut Box<dyn Sink>, all: &mut Records| match sink.deliver(all) {
             Err(DeliveryError::Refused { records: 1, reason }) => {
@@ -257,7 +284,7 @@ mod tests {
         let (folder, target) = script("slow", "sleep 100 & echo $! > child; wait");
         let target = ExecTarget { timeout: Duration::from_millis(300), ..target };
         let mut all = records(0..1);
-        match target.open().unwrap().deliver(&mut all) {
+        match opened(&target).deliver(&mut all) {
             Err(DeliveryError::Refused { records: 1, reason }) => {
                 assert!(reason.contains("did not end within 300ms"), "{reason}");
             }
@@ -280,7 +307,7 @@ mod tests {
         let inherited = rustix::io::fcntl_dupfd_cloexec(&file, 50).unwrap();
         rustix::io::fcntl_setfd(&inherited, rustix::io::FdFlags::empty()).unwrap();
         let mut all = records(0..1);
-        target.open().unwrap().deliver(&mut all).unwrap();
+        opened(&target).deliver(&mut all).unwrap();
         let fds = fs::read_to_string(folder.0.join("fds")).unwrap();
         // 3 is of `ls` itself.
         assert_eq!(fds.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
@@ -295,7 +322,7 @@ mod tests {
         let line = format!("{{\"event\":\"finding\",\"text\":\"{}\"}}\n", "x".repeat(1 << 20));
         builder.add(|to| to.extend_from_slice(line.as_bytes()));
         let mut all = builder.take();
-        target.open().unwrap().deliver(&mut all).unwrap();
+        opened(&target).deliver(&mut all).unwrap();
         assert!(all.is_empty());
     }
 
@@ -303,7 +330,7 @@ mod tests {
     fn what_exceeds_the_rate_runs_nothing() {
         let (folder, target) = script("rate", "echo x >> runs");
         let target = ExecTarget { rate: rate("2/d").unwrap(), at_once: 1, ..target };
-        let mut sink = target.open().unwrap();
+        let mut sink = opened(&target);
         let mut all = records(0..4);
         for left in [1, 0] {
             let suppressed = sink.deliver(&mut all);

@@ -62,7 +62,14 @@ impl Server {
     /// # Errors
     /// If the address cannot be bound, or no thread can be started.
     pub fn start(address: SocketAddr) -> io::Result<(Self, mpsc::Receiver<Query>)> {
-        let listener = std::net::TcpListener::bind(address)?;
+        Self::on(std::net::TcpListener::bind(address)?)
+    }
+
+    /// Serves requests to an address that is bound already.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub fn on(listener: std::net::TcpListener) -> io::Result<(Self, mpsc::Receiver<Query>)> {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let (sender, queries) = mpsc::channel(1);

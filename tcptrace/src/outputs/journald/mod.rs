@@ -52,7 +52,10 @@ impl Journald {
     #[must_use]
     pub fn new(path: Option<PathBuf>) -> Self {
         let entry = |record: &[u8]| flat::parse(record).map(|record| entry(&record));
-        Self { path: path.unwrap_or_else(|| SOCKET.into()), socket: None, entry }
+        let path = path.unwrap_or_else(|| SOCKET.into());
+        // Connected now, if it is there: a path through `/proc` takes rights that the run gives up (`sys/sandbox`).
+        let socket = connect(&path).ok();
+        Self { path, socket, entry }
     }
 
     /// As [`Self::new`], for log lines made by [`log_entry`].
@@ -188,6 +191,10 @@ pub(super) const KIND: OutputKind = OutputKind {
 struct JournalTarget(Option<PathBuf>);
 
 impl Target for JournalTarget {
+    fn path(&self) -> Option<&Path> {
+        self.0.as_deref()
+    }
+
     fn open(&self) -> io::Result<Box<dyn Sink>> {
         Ok(Box::new(Journald::new(self.0.clone())))
     }

@@ -1,6 +1,6 @@
 //! Output of records as syslog messages (RFC 5424) over a unix socket, UDP, or TCP with octet counting.
 
-use std::io;
+use std::{io, path::Path};
 
 use super::flat;
 use crate::{
@@ -107,6 +107,13 @@ pub(super) const KIND: OutputKind = OutputKind {
 };
 
 impl Target for SyslogTarget {
+    fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Unix(path) => Some(path),
+            Self::Udp(..) | Self::Tcp(..) => None,
+        }
+    }
+
     fn open(&self) -> io::Result<Box<dyn Sink>> {
         Ok(Box::new(Syslog::new(self.clone(), host_name().unwrap_or_default())))
     }

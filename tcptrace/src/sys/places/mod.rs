@@ -25,7 +25,7 @@ mod facts;
 mod indexes;
 mod kubelet;
 mod monitor;
-mod root;
+pub(in crate::sys) mod root;
 mod storage;
 
 /// Places that are remembered. One takes about 1 KB.

@@ -5,14 +5,36 @@
 //! files are opened, never a FIFO or a device; and at most a given number of bytes is read.
 
 use std::{
+    ffi::CString,
     fs::File,
     io::{self, Read as _},
     mem::MaybeUninit,
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
     path::Path,
 };
 
-use rustix::fs::{FileType, Mode, OFlags, RawDir, ResolveFlags, Stat, fstat, open, openat2};
+use rustix::fs::{FileType, Mode, OFlags, RawDir, ResolveFlags, Stat, fstat, open};
+
+/// `struct open_how` of `include/uapi/linux/openat2.h`.
+#[repr(C)]
+#[derive(Debug)]
+pub(in crate::sys) struct OpenHow {
+    flags: u64,
+    mode: u64,
+    resolve: u64,
+}
+
+impl OpenHow {
+    const fn within(flags: OFlags) -> Self {
+        let resolve = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+        Self { flags: flags.union(OFlags::CLOEXEC).bits() as u64, mode: 0, resolve: resolve.bits() }
+    }
+}
+
+/// The ways in which files are opened: for their path, and as a folder. They are constants, so that a filter of system calls
+/// knows them by their place (`sandbox/seccomp.rs`).
+pub(in crate::sys) static HOW: [OpenHow; 2] =
+    [OpenHow::within(OFlags::PATH), OpenHow::within(OFlags::RDONLY.union(OFlags::DIRECTORY))];
 
 /// Identifies the content of a file or folder: it differs after each change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,20 +66,34 @@ impl Root {
         Ok(Self(open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
     }
 
-    fn locate(&self, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        Ok(openat2(&self.0, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)?)
+    fn locate(&self, path: &str, how: &'static OpenHow) -> io::Result<OwnedFd> {
+        let path = CString::new(path)?;
+        // SAFETY: a string and a struct that live as long as the call, which only reads them.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_openat2,
+                self.0.as_raw_fd(),
+                path.as_ptr(),
+                std::ptr::from_ref(how),
+                size_of::<OpenHow>(),
+            )
+        };
+        match RawFd::try_from(result) {
+            // SAFETY: the kernel has just created it for this process; it has no other owner.
+            Ok(descriptor @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 
     /// Version of a file or folder.
     pub(super) fn version(&self, path: &str) -> io::Result<Version> {
-        Ok(Version::new(&fstat(self.locate(path, OFlags::PATH)?)?))
+        Ok(Version::new(&fstat(self.locate(path, &HOW[0])?)?))
     }
 
     /// Reads a regular file of at most `max` bytes.
     pub(super) fn read(&self, path: &str, max: usize) -> io::Result<Vec<u8>> {
         // Neither opening a FIFO or a device for its path alone nor asking for its type does anything to it.
-        let located = self.locate(path, OFlags::PATH)?;
+        let located = self.locate(path, &HOW[0])?;
         let stat = fstat(&located)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(io::Error::other("it is not a regular file"));
@@ -76,7 +112,7 @@ impl Root {
     /// Calls `visit` with the names in a folder, of which at most `max` are read; names that are not UTF-8 are passed
     /// over.
     pub(super) fn list(&self, path: &str, max: usize, mut visit: impl FnMut(&str)) -> io::Result<()> {
-        let folder = self.locate(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let folder = self.locate(path, &HOW[1])?;
         let mut buffer = [MaybeUninit::uninit(); 16 << 10];
         let mut entries = RawDir::new(folder, &mut buffer);
         for _ in 0..max {
