@@ -35,7 +35,9 @@ fn commands_are_taken() {
             taken += 1;
         }
     }
-    for picture in fs::read_dir(pages::root().join("docs/pictures")).unwrap().map(|entry| entry.unwrap().path()) {
+    let pictures = fs::read_dir(pages::root().join("docs/pictures")).unwrap().map(|entry| entry.unwrap().path());
+    // That of a report has no text.
+    for picture in pictures.filter(|picture| picture.extension().is_some_and(|end| end == "svg")) {
         let text = fs::read_to_string(&picture).unwrap();
         let (_, line) = text.split_once("<title>").unwrap();
         commands::assert_taken(picture.to_str().unwrap(), line.split_once("</title>").unwrap().0);

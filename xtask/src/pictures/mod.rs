@@ -4,6 +4,7 @@
 //! what a terminal would show, and [`pages`] puts the text into the pages of `docs/`. Nothing is edited by hand, so the
 //! documentation shows what the program prints.
 
+mod browser;
 mod pages;
 mod play;
 mod screen;
@@ -64,6 +65,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         let shot = named(name)?;
         write(name, &shot.line, &shot.stdout.trim_end().lines().collect::<Vec<_>>())?;
     }
+    browser::picture(&root, &named("report")?.stdout, "docs/pictures/report.png")?;
+    println!("wrote docs/pictures/report.png");
     for page in pages::update(&root, &shots)? {
         println!("wrote {page}");
     }

@@ -43,11 +43,17 @@ impl Shot {
 }
 
 /// While these run, the acts are played. They end by SIGINT.
-const OF_THE_ACTS: [(&str, &str); 3] = [
+const OF_THE_ACTS: [(&str, &str); 4] = [
+    ("record", "record -w /run/tcptrace-pictures.rec --netns self --stuck-after CLOSE_WAIT=2s"),
     ("trace", "--netns self --port 7010,7020 --stuck-after CLOSE_WAIT=2s"),
     ("stream", "--netns self --pid --stuck-after CLOSE_WAIT=2s --threshold storm-retransmits=2"),
     ("story", "story 7030 --netns self"),
 ];
+
+/// The report on the recording of the acts.
+const REPORT: (&str, &str) = ("report", "report /run/tcptrace-pictures.rec -o - --stuck-after CLOSE_WAIT=2s");
+/// Commands that print no colours.
+const PLAIN: [&str; 3] = ["rates", "record", REPORT.0];
 
 /// While these run, clients connect in a row.
 const OF_THE_LOAD: [(&str, &str); 1] = [("aggregate", "--aggregate port --netns self")];
@@ -93,6 +99,7 @@ pub(super) fn play(tracer: &Path) -> Result<Vec<Shot>> {
         thread::sleep(Duration::from_millis(pause));
     }
     shots.extend(end_all(running)?);
+    shots.push(Running::start(tracer, REPORT.0, REPORT.1, None)?.wait()?);
     let running = start_all(tracer, &OF_THE_LOAD)?;
     let rates = Running::start(tracer, "rates", "rates --netns self --count 3", None)?;
     for client in LOAD {
@@ -106,7 +113,18 @@ pub(super) fn play(tracer: &Path) -> Result<Vec<Shot>> {
     let (name, line, size, wanted) = SCREEN;
     let stdout = screen::shoot(tracer, line, size, wanted)?;
     shots.push(Shot { name: name.to_owned(), line: line.to_owned(), stdout });
+    hide_cgroup(&mut shots)?;
     Ok(shots)
+}
+
+/// Replaces the cgroup in which this was started, which is nobody's business.
+fn hide_cgroup(shots: &mut [Shot]) -> Result<()> {
+    let own = fs::read_to_string("/proc/self/cgroup").context("/proc/self/cgroup")?;
+    let paths = own.lines().filter_map(|line| line.splitn(3, ':').nth(2)).filter(|path| *path != "/");
+    for path in paths {
+        shots.iter_mut().for_each(|shot| shot.stdout = shot.stdout.replace(path, "/demo"));
+    }
+    Ok(())
 }
 
 fn start_all(tracer: &Path, lines: &[(&'static str, &'static str)]) -> Result<Vec<Running>> {
@@ -142,7 +160,7 @@ impl Running {
         let file = fs::File::create_new(&stdout).with_context(|| stdout.display().to_string())?;
         let mut command = Command::new(tracer);
         command.args(line.split(' ')).stdin(Stdio::null()).stdout(file);
-        if name != "rates" {
+        if !PLAIN.contains(&name) {
             command.args(["--color", "always"]);
         }
         if let Some(ready) = ready {
