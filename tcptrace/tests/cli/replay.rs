@@ -86,7 +86,7 @@ fn what_is_no_recording_is_named() {
         (&b""[..], "it is no recording"),
         (b"something else altogether", "it is no recording"),
         (&whole[..20], "its header is damaged"),
-        (&[&whole[..8], &[2, 0], &whole[10..]].concat(), "version 2"),
+        (&[&whole[..8], &[3, 0], &whole[10..]].concat(), "version 3"),
     ] {
         let (code, stderr) = told(bytes);
         assert!(code == Some(1) && stderr.contains(words) && stderr.contains(path), "{stderr}");
@@ -125,8 +125,12 @@ fn what_makes_no_sense_is_refused() {
     assert_refused(&["replay", RECORDING, "--port", "80", "stuck"], &["after the command"]);
     assert_refused(&["record", "-w", "x", "--on-finding", "info", "--port", "80"], &["--on-finding", "all sockets"]);
     assert_refused(&["record", "-w", "x", "--where", "rtt > 5ms"], &["cannot decide", "rtt", "tcptrace replay"]);
-    assert_refused(&["replay", RECORDING, "rates"], &["no recording has", "summary", "--interval"]);
     assert_refused(&["replay", RECORDING, "kill"], &["`kill` is a command", "tcptrace kill --help"]);
+    for (file, samples) in [(RECORDING, "no sample"), (&RECORDING.replace("v1", "v2"), "one sample")] {
+        let rates = run(&["replay", file, "rates"]);
+        let told = &rates.stderr;
+        assert!(rates.code == Some(1) && told.contains(samples) && told.contains("summary --interval 1s"), "{told}");
+    }
     let turned = run(&["replay", RECORDING, "--from", "+2ms", "--to", "+1ms"]);
     assert!(turned.code == Some(1) && turned.stderr.contains("--from is later than --to"), "{}", turned.stderr);
     let scraped = run(&["replay", RECORDING, "-o", "prometheus:9437"]);
